@@ -1,0 +1,53 @@
+package kernel
+
+// dotRows computes C for few rows of A and a transposed B: every row of B is read
+// once and multiplied with up to four rows of A at a time.
+func dotRows(c []float32, ldc, m, n, k int, a, b Operand, o GemmOptions, split splitter) {
+	split(n, max(1, (1<<15)/k), func(lo, hi int) {
+		ws := workspaces.Get().(*workspace)
+		defer workspaces.Put(ws)
+		var y [4]float32
+		for i := 0; i < m; i += 4 {
+			rows := min(4, m-i)
+			for j := lo; j < hi; j++ {
+				if b.Q4 != nil {
+					dotQ4(y[:rows], a.F32[i*a.LD:], a.LD, b.Q4, j, k)
+				} else {
+					dotRow(y[:rows], a.F32[i*a.LD:], a.LD, &b, j, k, ws)
+				}
+				for r, s := range y[:rows] {
+					s *= o.Alpha
+					if o.Bias != nil {
+						s += o.Bias[j]
+					}
+					at := (i+r)*ldc + j
+					if o.Accumulate {
+						s += c[at]
+					}
+					c[at] = s
+				}
+			}
+		}
+	})
+}
+
+// dotRow sets y[r] to the product of row r of x with row j of the stored B.
+func dotRow(y, x []float32, ldx int, b *Operand, j, k int, ws *workspace) {
+	at, done := j*b.LD, 0
+	if full := k &^ 15; full > 0 && (useAVX512 || useAVX2) {
+		dots(y, x, ldx, b, at, full)
+		done = full
+	}
+	if done == k {
+		return
+	}
+	rest := sized(&ws.row, k-done)
+	b.read(rest, j, done)
+	for r := range y {
+		s := dotGo(x[r*ldx+done:r*ldx+k], rest)
+		if done > 0 {
+			s += y[r]
+		}
+		y[r] = s
+	}
+}
