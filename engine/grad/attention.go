@@ -1,0 +1,285 @@
+package grad
+
+import (
+	"fmt"
+	"math"
+
+	"tare/engine/tensor/kernel"
+)
+
+// Sequences says how the rows of a batch divide into sequences, one below
+// another. Lengths are the rows of each; Offsets, when not nil, the number of
+// positions that precede them (tokens already in a key-value cache).
+type Sequences struct {
+	Lengths []int
+	Offsets []int
+}
+
+// Offset returns the position of sequence s's first row.
+func (s Sequences) Offset(i int) int {
+	if s.Offsets == nil {
+		return 0
+	}
+	return s.Offsets[i]
+}
+
+// Rows returns the total number of rows.
+func (s Sequences) Rows() int {
+	n := 0
+	for _, l := range s.Lengths {
+		n += l
+	}
+	return n
+}
+
+// Rotary holds the angles of rotary position embedding: cos and sin are
+// [positions, Dim/2] row-major. The first Dim columns of each head are rotated, in
+// the half-split layout of Hugging Face checkpoints.
+type Rotary struct {
+	Dim      int
+	Cos, Sin []float32
+}
+
+// RoPE rotates each head of x [n, heads·headDim] by its row's position, in x's
+// buffer, which x gives up. (Su et al. 2021, arXiv:2104.09864.)
+func (tp *Tape) RoPE(x *Value, heads int, rot *Rotary, seqs Sequences) *Value {
+	z := tp.take(x)
+	tp.rotate(z.Data, x.Rows, x.Cols, heads, rot.Cos, rot.Sin, rot.Dim, seqs)
+	if tp.needsAny(x) {
+		tp.record(z, nil, func(dz []float32) {
+			neg := tp.alloc(Scratch, len(rot.Sin))
+			for i, s := range rot.Sin {
+				neg[i] = -s
+			}
+			tp.rotate(dz, x.Rows, x.Cols, heads, rot.Cos, neg, rot.Dim, seqs)
+			tp.release(Scratch, neg)
+		})
+		tp.passOn(z, x)
+	}
+	return z
+}
+
+func (tp *Tape) rotate(data []float32, rows, cols, heads int, cos, sin []float32, dim int, seqs Sequences) {
+	hd, half := cols/heads, dim/2
+	row := 0
+	for i, n := range seqs.Lengths {
+		first, off := row, seqs.Offset(i)
+		kernel.Parallel(n, 1+(1<<13)/cols, func(lo, hi int) {
+			for t := lo; t < hi; t++ {
+				c, s := cos[(off+t)*half:(off+t+1)*half], sin[(off+t)*half:(off+t+1)*half]
+				r := data[(first+t)*cols : (first+t+1)*cols]
+				for h := range heads {
+					kernel.RoPE(r[h*hd:h*hd+dim], c, s)
+				}
+			}
+		})
+		row += n
+	}
+	if row != rows {
+		panic(fmt.Sprintf("grad: sequences of %d rows over %d", row, rows))
+	}
+}
+
+// Heads is the shape of an attention: Q query heads share KV key-value heads in
+// groups of Q/KV; Scale multiplies the scores, usually 1/√headDim.
+type Heads struct {
+	Q, KV int
+	Scale float32
+}
+
+const (
+	queryBlock = 64  // rows of scores computed at once
+	keyBlock   = 256 // columns of scores computed at once
+)
+
+// Attention returns causal softmax attention of each sequence with itself:
+// q [n, Q·headDim], k and v [n, KV·headDim] → [n, Q·headDim]. Scores exist one
+// block at a time (Dao et al. 2022, arXiv:2205.14135); q, k, v, the output and one
+// number a row and head are kept.
+func (tp *Tape) Attention(q, k, v *Value, h Heads, seqs Sequences) *Value {
+	hd := q.Cols / h.Q
+	out := tp.newValue(q.Rows, q.Cols)
+	lse := tp.newValue(h.Q, q.Rows) // log Σ exp(score) by head and row
+	starts := starts(seqs)
+	kernel.Parallel(len(seqs.Lengths)*h.Q, 1, func(lo, hi int) {
+		buf := tp.alloc(Scratch, queryBlock*keyBlock)
+		for task := lo; task < hi; task++ {
+			s, head := task/h.Q, task%h.Q
+			at, n := starts[s], seqs.Lengths[s]
+			kv := head / (h.Q / h.KV)
+			attend(attendArgs{
+				q: q.Data[at*q.Cols+head*hd:], out: out.Data[at*q.Cols+head*hd:], ldq: q.Cols,
+				k: k.Data[at*k.Cols+kv*hd:], v: v.Data[at*v.Cols+kv*hd:], ldk: k.Cols,
+				n: n, hd: hd, scale: h.Scale, lse: lse.Data[head*q.Rows+at:],
+			}, buf)
+		}
+		tp.release(Scratch, buf)
+	})
+	if tp.needsAny(q, k, v) {
+		tp.record(out, nil, func(dout []float32) { tp.attentionBackward(q, k, v, out, lse, dout, h, seqs, starts) }, q, k, v, out, lse)
+	}
+	return out
+}
+
+// AttendCached returns attention of the rows of q, each sequence's rows standing
+// at its offset, over that sequence's cached keys and values, which already
+// include those rows: keys[s] and values[s] hold [≥ offset+length, KV·headDim].
+// It records nothing.
+func (tp *Tape) AttendCached(q *Value, keys, values [][]float32, kvCols int, h Heads, seqs Sequences) *Value {
+	hd := q.Cols / h.Q
+	out := tp.newValue(q.Rows, q.Cols)
+	starts := starts(seqs)
+	kernel.Parallel(len(seqs.Lengths)*h.Q, 1, func(lo, hi int) {
+		buf := tp.alloc(Scratch, queryBlock*keyBlock)
+		for task := lo; task < hi; task++ {
+			s, head := task/h.Q, task%h.Q
+			kv := head / (h.Q / h.KV)
+			attend(attendArgs{
+				q: q.Data[starts[s]*q.Cols+head*hd:], out: out.Data[starts[s]*q.Cols+head*hd:], ldq: q.Cols,
+				k: keys[s][kv*hd:], v: values[s][kv*hd:], ldk: kvCols,
+				n: seqs.Lengths[s], offset: seqs.Offset(s), hd: hd, scale: h.Scale,
+			}, buf)
+		}
+		tp.release(Scratch, buf)
+	})
+	return out
+}
+
+func starts(seqs Sequences) []int {
+	at := make([]int, len(seqs.Lengths))
+	row := 0
+	for i, n := range seqs.Lengths {
+		at[i] = row
+		row += n
+	}
+	return at
+}
+
+// attendArgs is one head of one sequence: n query rows at positions offset,
+// offset+1, …; keys and values from position 0.
+type attendArgs struct {
+	q, k, v, out []float32
+	ldq, ldk     int
+	n, offset    int
+	hd           int
+	scale        float32
+	lse          []float32 // [n], or nil
+}
+
+// attend computes softmax(scale·q kᵀ + causal mask) v by blocks, carrying each
+// row's running maximum and sum (Milakov and Gimelshein 2018, arXiv:1805.02867).
+func attend(a attendArgs, scores []float32) {
+	var top, sum [queryBlock]float32
+	for q0 := 0; q0 < a.n; q0 += queryBlock {
+		rows := min(queryBlock, a.n-q0)
+		for i := range rows {
+			top[i], sum[i] = float32(math.Inf(-1)), 0
+		}
+		last := a.offset + q0 + rows // keys up to here are seen by some row
+		for k0 := 0; k0 < last; k0 += keyBlock {
+			cols := min(keyBlock, last-k0)
+			kernel.GemmSerial(scores, cols, rows, cols, a.hd,
+				kernel.Operand{F32: a.q[q0*a.ldq:], LD: a.ldq},
+				kernel.Operand{F32: a.k[k0*a.ldk:], LD: a.ldk, Trans: true}, kernel.GemmOptions{Alpha: a.scale})
+			for i := range rows {
+				row := scores[i*cols : (i+1)*cols]
+				seen := min(cols, a.offset+q0+i+1-k0)
+				if seen <= 0 {
+					clear(row)
+					continue
+				}
+				out := a.out[(q0+i)*a.ldq:][:a.hd]
+				m := max(top[i], kernel.Max(row[:seen]))
+				if k0 > 0 {
+					shrink := float32(math.Exp(float64(top[i] - m)))
+					sum[i] *= shrink
+					kernel.Scale(shrink, out)
+				}
+				sum[i] += kernel.ExpSum(row[:seen], row[:seen], m)
+				clear(row[seen:])
+				top[i] = m
+			}
+			kernel.GemmSerial(a.out[q0*a.ldq:], a.ldq, rows, a.hd, cols,
+				dense(scores, cols, false),
+				kernel.Operand{F32: a.v[k0*a.ldk:], LD: a.ldk}, kernel.GemmOptions{Accumulate: k0 > 0})
+		}
+		for i := range rows {
+			kernel.Scale(1/sum[i], a.out[(q0+i)*a.ldq:][:a.hd])
+			if a.lse != nil {
+				a.lse[q0+i] = top[i] + float32(math.Log(float64(sum[i])))
+			}
+		}
+	}
+}
+
+// attentionBackward recomputes the scores block by block. A task is one key-value
+// head of one sequence, so that its query heads add to dk and dv in a fixed order.
+func (tp *Tape) attentionBackward(q, k, v, out, lse *Value, dout []float32, h Heads, seqs Sequences, starts []int) {
+	hd, group := q.Cols/h.Q, h.Q/h.KV
+	dq, dk, dv := tp.alloc(Scratch, len(q.Data)), tp.zeros(Scratch, len(k.Data)), tp.zeros(Scratch, len(v.Data))
+	kernel.Parallel(len(seqs.Lengths)*h.KV, 1, func(lo, hi int) {
+		p, ds := tp.alloc(Scratch, queryBlock*keyBlock), tp.alloc(Scratch, queryBlock*keyBlock)
+		for task := lo; task < hi; task++ {
+			s, kv := task/h.KV, task%h.KV
+			at, n := starts[s], seqs.Lengths[s]
+			kat := at*k.Cols + kv*hd
+			for head := kv * group; head < (kv+1)*group; head++ {
+				qat := at*q.Cols + head*hd
+				attendBackward(attendArgs{
+					q: q.Data[qat:], out: out.Data[qat:], ldq: q.Cols, k: k.Data[kat:], v: v.Data[kat:], ldk: k.Cols,
+					n: n, hd: hd, scale: h.Scale, lse: lse.Data[head*q.Rows+at:],
+				}, dout[qat:], dq[qat:], dk[kat:], dv[kat:], p, ds)
+			}
+		}
+		tp.release(Scratch, p)
+		tp.release(Scratch, ds)
+	})
+	for _, side := range []struct {
+		v *Value
+		d []float32
+	}{{q, dq}, {k, dk}, {v, dv}} {
+		if side.v.needs {
+			tp.give(side.v, side.d)
+		} else {
+			tp.release(Scratch, side.d)
+		}
+	}
+}
+
+// attendBackward adds one head's gradients, with P = exp(scale·q kᵀ − lse):
+//
+//	dv += Pᵀ do;  dS = scale·P ⊙ (do vᵀ − rowsum(do ⊙ o));  dq = dS k;  dk += dSᵀ q
+func attendBackward(a attendArgs, dout, dq, dk, dv, p, ds []float32) {
+	var delta [queryBlock]float32
+	for q0 := 0; q0 < a.n; q0 += queryBlock {
+		rows := min(queryBlock, a.n-q0)
+		for i := range rows {
+			at := (q0 + i) * a.ldq
+			delta[i] = kernel.Dot(dout[at:at+a.hd], a.out[at:at+a.hd])
+		}
+		qb := kernel.Operand{F32: a.q[q0*a.ldq:], LD: a.ldq}
+		dob := kernel.Operand{F32: dout[q0*a.ldq:], LD: a.ldq}
+		for k0 := 0; k0 < q0+rows; k0 += keyBlock {
+			cols := min(keyBlock, q0+rows-k0)
+			kb, vb := kernel.Operand{F32: a.k[k0*a.ldk:], LD: a.ldk}, kernel.Operand{F32: a.v[k0*a.ldk:], LD: a.ldk}
+			kernel.GemmSerial(p, cols, rows, cols, a.hd, qb, trans(kb), kernel.GemmOptions{Alpha: a.scale})
+			kernel.GemmSerial(ds, cols, rows, cols, a.hd, dob, trans(vb), kernel.GemmOptions{})
+			for i := range rows {
+				pr, dr := p[i*cols:(i+1)*cols], ds[i*cols:(i+1)*cols]
+				seen := max(0, min(cols, q0+i+1-k0))
+				kernel.ExpSum(pr[:seen], pr[:seen], a.lse[q0+i])
+				clear(pr[seen:])
+				clear(dr[seen:])
+				for j, v := range pr[:seen] {
+					dr[j] = a.scale * v * (dr[j] - delta[i])
+				}
+			}
+			pb, dsb := dense(p, cols, false), dense(ds, cols, false)
+			kernel.GemmSerial(dv[k0*a.ldk:], a.ldk, cols, a.hd, rows, trans(pb), dob, kernel.GemmOptions{Accumulate: true})
+			kernel.GemmSerial(dq[q0*a.ldq:], a.ldq, rows, a.hd, cols, dsb, kb, kernel.GemmOptions{Accumulate: k0 > 0})
+			kernel.GemmSerial(dk[k0*a.ldk:], a.ldk, cols, a.hd, rows, trans(dsb), qb, kernel.GemmOptions{Accumulate: true})
+		}
+	}
+}
+
+func trans(o kernel.Operand) kernel.Operand { o.Trans = !o.Trans; return o }

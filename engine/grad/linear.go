@@ -1,0 +1,294 @@
+package grad
+
+import (
+	"fmt"
+
+	"tare/engine/tensor/kernel"
+)
+
+// operand describes v's data as a GEMM operand.
+func (v *Value) operand(trans bool) kernel.Operand {
+	return kernel.Operand{F32: v.Data, LD: v.Cols, Trans: trans}
+}
+
+func dense(data []float32, cols int, trans bool) kernel.Operand {
+	return kernel.Operand{F32: data, LD: cols, Trans: trans}
+}
+
+// Linear returns y = x Wᵀ for x [n, in] and the parameter W [out, in], which may
+// be stored in any type. Of x it keeps what the trained part's gradient needs:
+// nothing if W is frozen, the columns if columns train, x itself otherwise.
+func (tp *Tape) Linear(x *Value, w *Param) *Value {
+	out, in := w.rowsCols()
+	mustCols("Linear "+w.Name, x, in)
+	y := tp.newValue(x.Rows, out)
+	kernel.Gemm(y.Data, out, x.Rows, out, in, x.operand(false), w.Value.Operand(true), kernel.GemmOptions{})
+	tp.recordLinear(y, x, w, 1)
+	return y
+}
+
+// AddLinear returns y + scale·x Wᵀ in y's buffer, which y gives up.
+func (tp *Tape) AddLinear(y, x *Value, w *Param, scale float32) *Value {
+	out, in := w.rowsCols()
+	mustCols("AddLinear "+w.Name, x, in)
+	mustShape("AddLinear "+w.Name, y, x.Rows, out)
+	z := tp.take(y)
+	kernel.Gemm(z.Data, out, x.Rows, out, in, x.operand(false), w.Value.Operand(true), kernel.GemmOptions{Accumulate: true, Alpha: scale})
+	tp.recordLinear(z, x, w, scale)
+	tp.passOn(z, y)
+	return z
+}
+
+func (tp *Tape) recordLinear(y, x *Value, w *Param, scale float32) {
+	if !w.Trains() {
+		if tp.needsAny(x) {
+			tp.record(y, nil, func(dy []float32) { tp.linearInput(x, w, dy, scale) })
+		}
+		return
+	}
+	keep := x
+	if w.Part.Kind == Columns && tp.recording {
+		keep = tp.Scope(func() *Value { return tp.gatherCols(x, w.Part.Index) })
+	}
+	tp.record(y, w, func(dy []float32) {
+		tp.linearInput(x, w, dy, scale)
+		tp.linearWeight(keep, w, dy, scale)
+	}, keep)
+	if keep != x {
+		tp.close(keep)
+	}
+}
+
+// linearInput adds scale·dy W to x's gradient.
+func (tp *Tape) linearInput(x *Value, w *Param, dy []float32, scale float32) {
+	if !x.needs {
+		return
+	}
+	out, in := w.rowsCols()
+	dx, add := tp.into(x)
+	kernel.Gemm(dx, in, x.Rows, in, out, dense(dy, out, false), w.Value.Operand(false), kernel.GemmOptions{Accumulate: add, Alpha: scale})
+}
+
+// linearWeight adds the gradient of w's trained part, scale·(dyᵀ x) there. keep is
+// the gathered columns of x when columns train, x otherwise.
+func (tp *Tape) linearWeight(keep *Value, w *Param, dy []float32, scale float32) {
+	out, in := w.rowsCols()
+	g, add := tp.paramGrad(w)
+	o := kernel.GemmOptions{Accumulate: add, Alpha: scale}
+	n := keep.Rows
+	switch w.Part.Kind {
+	case All, Columns:
+		kernel.Gemm(g, keep.Cols, out, keep.Cols, n, dense(dy, out, true), keep.operand(false), o)
+	case Rows:
+		rows := w.Part.Index
+		picked := tp.alloc(Scratch, n*len(rows))
+		gatherColumns(picked, dy, n, out, rows)
+		kernel.Gemm(g, in, len(rows), in, n, dense(picked, len(rows), true), keep.operand(false), o)
+		tp.release(Scratch, picked)
+	case Entries:
+		tp.linearEntries(g, add, keep, w.Part.Index, dy, out, in, scale)
+	}
+}
+
+// linearEntries computes dW[p,q] = Σ_n dy[n,p] x[n,q] at listed positions: a tile
+// of rows of dW at a time, of which the listed entries are kept. It costs the
+// whole product's arithmetic and one tile of memory.
+func (tp *Tape) linearEntries(g []float32, add bool, x *Value, index []int, dy []float32, out, in int, scale float32) {
+	const tileRows = 64
+	tile := tp.alloc(Scratch, min(tileRows, out)*in)
+	defer tp.release(Scratch, tile)
+	for at := 0; at < len(index); {
+		lo := index[at] / in
+		hi := min(lo+tileRows, out)
+		a := kernel.Operand{F32: dy[lo:], LD: out, Trans: true}
+		kernel.Gemm(tile, in, hi-lo, in, x.Rows, a, x.operand(false), kernel.GemmOptions{Alpha: scale})
+		for ; at < len(index) && index[at] < hi*in; at++ {
+			v := tile[index[at]-lo*in]
+			if add {
+				v += g[at]
+			}
+			g[at] = v
+		}
+	}
+}
+
+// gatherCols returns x[:, index], a plain copy that no gradient flows through.
+func (tp *Tape) gatherCols(x *Value, index []int) *Value {
+	y := tp.newValue(x.Rows, len(index))
+	gatherColumns(y.Data, x.Data, x.Rows, x.Cols, index)
+	return y
+}
+
+func gatherColumns(dst, src []float32, rows, cols int, index []int) {
+	n := len(index)
+	kernel.Parallel(rows, 1+(1<<14)/max(n, 1), func(lo, hi int) {
+		for r := lo; r < hi; r++ {
+			from, to := src[r*cols:(r+1)*cols], dst[r*n:(r+1)*n]
+			for i, c := range index {
+				to[i] = from[c]
+			}
+		}
+	})
+}
+
+// Columns returns x[:, index], x [n, c]; the gradient is scattered back.
+func (tp *Tape) Columns(x *Value, index []int) *Value {
+	y := tp.gatherCols(x, index)
+	if tp.needsAny(x) {
+		tp.record(y, nil, func(dy []float32) {
+			dx, add := tp.into(x)
+			if !add {
+				clear(dx)
+			}
+			for r := range x.Rows {
+				row, g := dx[r*x.Cols:(r+1)*x.Cols], dy[r*len(index):]
+				for i, c := range index {
+					row[c] += g[i]
+				}
+			}
+		})
+	}
+	return y
+}
+
+// LinearFixed returns x Wᵀ for a matrix that never trains and has its own
+// storage, such as a packed 4-bit one: W [out, in] as the operand w, transposed
+// by the caller's choice of w.Trans = true. Nothing is kept.
+func (tp *Tape) LinearFixed(x *Value, w kernel.Operand, out, in int) *Value {
+	mustCols("LinearFixed", x, in)
+	y := tp.newValue(x.Rows, out)
+	kernel.Gemm(y.Data, out, x.Rows, out, in, x.operand(false), w, kernel.GemmOptions{})
+	if tp.needsAny(x) {
+		back := w
+		back.Trans = !w.Trans
+		tp.record(y, nil, func(dy []float32) {
+			dx, add := tp.into(x)
+			kernel.Gemm(dx, in, x.Rows, in, out, dense(dy, out, false), back, kernel.GemmOptions{Accumulate: add})
+		})
+	}
+	return y
+}
+
+// MatMul returns op(a) op(b), each transposed if asked.
+func (tp *Tape) MatMul(a, b *Value, transA, transB bool) *Value {
+	m, k := dims(a, transA)
+	k2, n := dims(b, transB)
+	if k != k2 {
+		panic(fmt.Sprintf("grad: MatMul of [%d, %d] and [%d, %d]", m, k, k2, n))
+	}
+	y := tp.newValue(m, n)
+	kernel.Gemm(y.Data, n, m, n, k, a.operand(transA), b.operand(transB), kernel.GemmOptions{})
+	tp.recordMatMul(y, a, b, transA, transB, 1)
+	return y
+}
+
+// AddMatMul returns y + scale·op(a) op(b) in y's buffer, which y gives up.
+func (tp *Tape) AddMatMul(y, a, b *Value, transA, transB bool, scale float32) *Value {
+	m, k := dims(a, transA)
+	_, n := dims(b, transB)
+	mustShape("AddMatMul", y, m, n)
+	z := tp.take(y)
+	kernel.Gemm(z.Data, n, m, n, k, a.operand(transA), b.operand(transB), kernel.GemmOptions{Accumulate: true, Alpha: scale})
+	tp.recordMatMul(z, a, b, transA, transB, scale)
+	tp.passOn(z, y)
+	return z
+}
+
+func (tp *Tape) recordMatMul(y, a, b *Value, transA, transB bool, scale float32) {
+	if !tp.needsAny(a, b) {
+		return
+	}
+	m, k := dims(a, transA)
+	n := y.Cols
+	var saved []*Value
+	if a.needs {
+		saved = append(saved, b)
+	}
+	if b.needs {
+		saved = append(saved, a)
+	}
+	tp.record(y, nil, func(dy []float32) {
+		if a.needs { // d op(a) = dy op(b)ᵀ
+			da, add := tp.into(a)
+			o := kernel.GemmOptions{Accumulate: add, Alpha: scale}
+			if transA {
+				kernel.Gemm(da, m, k, m, n, b.operand(transB), dense(dy, n, true), o)
+			} else {
+				kernel.Gemm(da, k, m, k, n, dense(dy, n, false), b.operand(!transB), o)
+			}
+		}
+		if b.needs { // d op(b) = op(a)ᵀ dy
+			db, add := tp.into(b)
+			o := kernel.GemmOptions{Accumulate: add, Alpha: scale}
+			if transB {
+				kernel.Gemm(db, k, n, k, m, dense(dy, n, true), a.operand(transA), o)
+			} else {
+				kernel.Gemm(db, n, k, n, m, a.operand(!transA), dense(dy, n, false), o)
+			}
+		}
+	}, saved...)
+}
+
+func dims(v *Value, trans bool) (int, int) {
+	if trans {
+		return v.Cols, v.Rows
+	}
+	return v.Rows, v.Cols
+}
+
+func mustCols(op string, x *Value, cols int) {
+	if x.Cols != cols {
+		panic(fmt.Sprintf("grad: %s: input [%d, %d], want %d columns", op, x.Rows, x.Cols, cols))
+	}
+}
+
+func mustShape(op string, x *Value, rows, cols int) {
+	if x.Rows != rows || x.Cols != cols {
+		panic(fmt.Sprintf("grad: %s: got [%d, %d], want [%d, %d]", op, x.Rows, x.Cols, rows, cols))
+	}
+}
+
+// Embed returns the rows of the table w [vocab, d] named by ids. The gradient
+// goes to the whole table, or to those of its rows that train.
+func (tp *Tape) Embed(ids []int32, w *Param) *Value {
+	vocab, d := w.rowsCols()
+	y := tp.newValue(len(ids), d)
+	kernel.Parallel(len(ids), 1+(1<<13)/d, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			if err := w.Value.ReadF32(y.Data[i*d:(i+1)*d], int(ids[i])*d); err != nil {
+				panic(fmt.Sprintf("grad: Embed %s: id %d of %d rows: %v", w.Name, ids[i], vocab, err))
+			}
+		}
+	})
+	if !w.Trains() {
+		return y
+	}
+	var at map[int]int // trained row → its place in the gradient
+	switch w.Part.Kind {
+	case All:
+	case Rows:
+		at = make(map[int]int, len(w.Part.Index))
+		for i, r := range w.Part.Index {
+			at[r] = i
+		}
+	default:
+		panic("grad: Embed trains whole tables or rows, not part of the columns of " + w.Name)
+	}
+	tp.record(y, w, func(dy []float32) {
+		g, add := tp.paramGrad(w)
+		if !add {
+			clear(g)
+		}
+		for i, id := range ids {
+			row := int(id)
+			if at != nil {
+				var ok bool
+				if row, ok = at[row]; !ok {
+					continue
+				}
+			}
+			kernel.Axpy(1, dy[i*d:(i+1)*d], g[row*d:(row+1)*d])
+		}
+	})
+	return y
+}

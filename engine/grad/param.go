@@ -1,0 +1,162 @@
+package grad
+
+import (
+	"fmt"
+	"sort"
+
+	"tare/engine/tensor"
+)
+
+// PartKind says which entries of a parameter train.
+type PartKind uint8
+
+// The parts of a parameter that can train. The gradient of a part, and hence the
+// optimizer's state for it, has the shape in brackets.
+const (
+	None    PartKind = iota // frozen: no gradient
+	All                     // every entry [as the parameter]
+	Rows                    // the rows in Index [len(Index), cols]
+	Columns                 // the columns in Index [rows, len(Index)]
+	Entries                 // the flat row-major positions in Index [len(Index)]
+)
+
+// Part is the piece of a parameter that trains. Index holds distinct positions
+// in rising order for Rows, Columns and Entries, and is nil otherwise.
+type Part struct {
+	Kind  PartKind
+	Index []int
+}
+
+// Whole is the part that trains everything.
+var Whole = Part{Kind: All}
+
+// RowsOf, ColumnsOf and EntriesOf return the part at the given positions, sorted.
+func RowsOf(index []int) Part { return Part{Rows, sorted(index)} }
+
+// ColumnsOf returns the part made of the given columns.
+func ColumnsOf(index []int) Part { return Part{Columns, sorted(index)} }
+
+// EntriesOf returns the part made of the given flat positions.
+func EntriesOf(index []int) Part { return Part{Entries, sorted(index)} }
+
+func sorted(index []int) []int {
+	s := append([]int(nil), index...)
+	sort.Ints(s)
+	return s
+}
+
+// Param is a named tensor of a model, whole or partly trained. Name is the
+// tensor's name in the checkpoint, or the adapter's own under the layer's name.
+// A trained parameter is f32; a frozen one may have any storage.
+//
+// A Param belongs to one tape at a time.
+type Param struct {
+	Name  string
+	Value *tensor.Tensor
+	Part  Part
+	// Decay is false for parameters that weight decay leaves alone (norms, biases).
+	Decay bool
+
+	uses int       // consumers recorded on the tape whose backward has not run
+	grad []float32 // the part's gradient while it gathers
+}
+
+// NewParam returns a frozen parameter; set Part to train it.
+func NewParam(name string, value *tensor.Tensor) *Param {
+	return &Param{Name: name, Value: value, Decay: len(value.Shape()) > 1}
+}
+
+// Trains reports whether any entry of p trains.
+func (p *Param) Trains() bool { return p.Part.Kind != None }
+
+// rowsCols returns the parameter as a matrix: all but the last dimension are rows.
+func (p *Param) rowsCols() (int, int) {
+	shape := p.Value.Shape()
+	cols := 1
+	if len(shape) > 0 {
+		cols = shape[len(shape)-1]
+	}
+	return p.Value.Len() / max(cols, 1), cols
+}
+
+// PartShape returns the shape of the trained part, the shape of its gradient.
+func (p *Param) PartShape() []int {
+	rows, cols := p.rowsCols()
+	switch p.Part.Kind {
+	case All:
+		return p.Value.Shape()
+	case Rows:
+		return []int{len(p.Part.Index), cols}
+	case Columns:
+		return []int{rows, len(p.Part.Index)}
+	case Entries:
+		return []int{len(p.Part.Index)}
+	}
+	return []int{0}
+}
+
+// PartLen returns how many entries of p train.
+func (p *Param) PartLen() int {
+	if p.Part.Kind == None {
+		return 0
+	}
+	n := 1
+	for _, d := range p.PartShape() {
+		n *= d
+	}
+	return n
+}
+
+// Check reports a part that does not fit the parameter.
+func (p *Param) Check() error {
+	rows, cols := p.rowsCols()
+	limit := map[PartKind]int{Rows: rows, Columns: cols, Entries: rows * cols}[p.Part.Kind]
+	for i, at := range p.Part.Index {
+		if at < 0 || at >= limit {
+			return fmt.Errorf("grad: %s: trained position %d is outside [0, %d)", p.Name, at, limit)
+		}
+		if i > 0 && at <= p.Part.Index[i-1] {
+			return fmt.Errorf("grad: %s: trained position %d is repeated or out of order", p.Name, at)
+		}
+	}
+	if p.Trains() && p.Value.DType() != tensor.F32 {
+		return fmt.Errorf("grad: %s: trains in %s, but only f32 parameters train; convert it first", p.Name, p.Value.DType())
+	}
+	return nil
+}
+
+// Gather copies the trained part's values into dst, of length PartLen.
+func (p *Param) Gather(dst []float32) { p.movePart(dst, func(part, value *float32) { *part = *value }) }
+
+// Scatter writes src, of length PartLen, into the trained part.
+func (p *Param) Scatter(src []float32) {
+	p.movePart(src, func(part, value *float32) { *value = *part })
+}
+
+func (p *Param) movePart(part []float32, move func(part, value *float32)) {
+	value := p.Value.F32()
+	rows, cols := p.rowsCols()
+	switch p.Part.Kind {
+	case All:
+		for i := range part {
+			move(&part[i], &value[i])
+		}
+	case Rows:
+		for i, r := range p.Part.Index {
+			for c := range cols {
+				move(&part[i*cols+c], &value[r*cols+c])
+			}
+		}
+	case Columns:
+		n := len(p.Part.Index)
+		for r := range rows {
+			for i, c := range p.Part.Index {
+				move(&part[r*n+i], &value[r*cols+c])
+			}
+		}
+	case Entries:
+		for i, at := range p.Part.Index {
+			move(&part[i], &value[at])
+		}
+	}
+}

@@ -1,0 +1,459 @@
+// Package grad differentiates: a reverse-mode tape over matrices, the operations
+// that models are made of, gradients of whole or partial parameters, activation
+// checkpointing, and the ledger that accounts for every byte.
+//
+// Values are f32 matrices [rows, cols]; a batch of sequences is its tokens one
+// below another. An operation keeps only what its backward needs: a frozen
+// weight keeps nothing of its input, a weight whose columns train keeps those
+// columns. Values that no backward needs are freed when their Scope closes.
+//
+// Layers and models stand above, in nn and model; optimizers consume gradients
+// through a Sink.
+package grad
+
+import (
+	"fmt"
+
+	"tare/engine/tensor"
+	"tare/engine/tensor/kernel"
+)
+
+// Value is a matrix [Rows, Cols] on a tape. Data is row-major and belongs to the
+// tape: it is recycled once its scope is closed and no backward needs it.
+type Value struct {
+	Data       []float32
+	Rows, Cols int
+
+	grad   []float32 // gathers while Backward runs; nil before the first contribution
+	needs  bool      // a gradient must flow to here
+	saves  int       // recorded operations that will read Data in their backward
+	closed bool      // its scope has ended: free at saves == 0
+	owned  bool      // Data came from the arena
+	param  *Param    // set on a parameter's leaf: the gradient goes there
+}
+
+// Grad returns the gathered gradient, for leaves after Backward; nil if none.
+func (v *Value) Grad() []float32 { return v.grad }
+
+// Sink receives a parameter's gradient once a step, as soon as it is complete:
+// no part of the remaining backward pass reads that parameter, so the sink may
+// update it at once. g has the part's shape and is recycled when Sink returns.
+type Sink func(p *Param, g *tensor.Tensor) error
+
+type node struct {
+	out   *Value
+	saved []*Value
+	uses  *Param
+	keep  bool   // out's gradient is read again by an operation recorded earlier
+	pass  *Value // takes over out's gradient unchanged once back has run
+	back  func(dy []float32)
+}
+
+// Tape records operations and runs them backwards. A Tape is used by one
+// goroutine; operations spread over all cores by themselves. Its buffers are
+// reused from step to step, so keep one tape for a whole run.
+type Tape struct {
+	Ledger *Ledger
+
+	*shared
+	nodes     []node
+	recording bool
+	scope     *[]*Value
+	root      []*Value
+}
+
+// shared is what a tape and the sub-tapes of its checkpoints have in common.
+type shared struct {
+	arena    arena
+	rng      uint64   // state of the dropout stream
+	counting bool     // a checkpoint's first pass: count uses of parameters, record nothing
+	replay   bool     // a checkpoint's second pass: uses are counted already
+	deferred []*Param // gradients complete inside a chunked loss, to be sunk in Backward
+	hold     bool     // defer instead of sinking
+	sink     Sink
+	err      error
+}
+
+// NewTape returns a tape that records. ledger may be nil.
+func NewTape(ledger *Ledger) *Tape {
+	t := &Tape{Ledger: ledger, shared: &shared{}, recording: true}
+	t.scope = &t.root
+	return t
+}
+
+// Seed sets the stream of random numbers that Dropout draws from.
+func (tp *Tape) Seed(seed uint64) { tp.rng = seed }
+
+// Recording reports whether operations are being recorded.
+func (tp *Tape) Recording() bool { return tp.recording }
+
+// NoGrad runs f without recording: nothing is kept for a backward pass.
+func (tp *Tape) NoGrad(f func()) {
+	was := tp.recording
+	tp.recording = false
+	f()
+	tp.recording = was
+}
+
+// alloc returns a dirty buffer of n values, counted as kind k.
+func (tp *Tape) alloc(k Kind, n int) []float32 {
+	tp.Ledger.Add(k, 4*int64(n))
+	return tp.arena.get(n)
+}
+
+func (tp *Tape) zeros(k Kind, n int) []float32 {
+	buf := tp.alloc(k, n)
+	clear(buf)
+	return buf
+}
+
+func (tp *Tape) release(k Kind, buf []float32) {
+	tp.Ledger.Add(k, -4*int64(len(buf)))
+	tp.arena.put(buf)
+}
+
+// adopt puts v under the care of the current scope.
+func (tp *Tape) adopt(v *Value) *Value {
+	*tp.scope = append(*tp.scope, v)
+	return v
+}
+
+// newValue returns an uninitialised activation.
+func (tp *Tape) newValue(rows, cols int) *Value {
+	return tp.adopt(&Value{Data: tp.alloc(Activations, rows*cols), Rows: rows, Cols: cols, owned: true})
+}
+
+// take returns a value that continues in x's buffer, which x gives up. When some
+// backward reads x's data, or x does not own it, the data is copied instead.
+func (tp *Tape) take(x *Value) *Value {
+	if x.owned && x.saves == 0 {
+		x.owned = false
+		return tp.adopt(&Value{Data: x.Data, Rows: x.Rows, Cols: x.Cols, owned: true})
+	}
+	y := tp.newValue(x.Rows, x.Cols)
+	copy(y.Data, x.Data)
+	return y
+}
+
+// Const returns a value over data, which no gradient flows to.
+func (tp *Tape) Const(data []float32, rows, cols int) *Value {
+	if len(data) != rows*cols {
+		panic(fmt.Sprintf("grad: %d values for [%d, %d]", len(data), rows, cols))
+	}
+	return &Value{Data: data, Rows: rows, Cols: cols}
+}
+
+// Leaf returns a value over data whose gradient is gathered: after Backward, Grad
+// holds it until Reset.
+func (tp *Tape) Leaf(data []float32, rows, cols int) *Value {
+	v := tp.Const(data, rows, cols)
+	v.needs = tp.recording
+	return tp.adopt(v)
+}
+
+// Use returns the value of a whole f32 parameter as a matrix. If it trains, its
+// gradient reaches the sink when the last of its uses has been differentiated.
+// Partly trained parameters go through Linear and Embed only.
+func (tp *Tape) Use(p *Param) *Value {
+	rows, cols := p.rowsCols()
+	v := &Value{Data: p.Value.F32(), Rows: rows, Cols: cols}
+	if p.Trains() {
+		if p.Part.Kind != All {
+			panic("grad: Use of a partly trained parameter " + p.Name)
+		}
+		v.param = p
+		v.needs = tp.recording
+		tp.record(v, p, func([]float32) {})
+	}
+	return v
+}
+
+// record notes an operation. param, when given, counts as used until back has
+// run. saved values keep their data until then.
+func (tp *Tape) record(out *Value, param *Param, back func(dy []float32), saved ...*Value) {
+	if param != nil && param.Trains() && (tp.recording || tp.counting) && !tp.replay {
+		param.uses++
+	}
+	if !tp.recording {
+		return
+	}
+	out.needs = true
+	for _, v := range saved {
+		v.saves++
+	}
+	tp.nodes = append(tp.nodes, node{out: out, saved: saved, uses: param, back: back})
+}
+
+// passOn makes the gradient of z = y + … flow on to y, after the backward of what
+// was added, which must be the last operation recorded if it was recorded.
+func (tp *Tape) passOn(z, y *Value) {
+	if !tp.needsAny(y) {
+		return
+	}
+	if n := len(tp.nodes); n == 0 || tp.nodes[n-1].out != z {
+		tp.record(z, nil, func([]float32) {})
+	}
+	tp.nodes[len(tp.nodes)-1].pass = y
+}
+
+// needsAny reports whether an operation over these inputs must be recorded.
+func (tp *Tape) needsAny(vs ...*Value) bool {
+	if !tp.recording {
+		return false
+	}
+	for _, v := range vs {
+		if v.needs {
+			return true
+		}
+	}
+	return false
+}
+
+// Scope runs f and then frees what f made and no backward needs, except what it
+// returns. Models open one a block, so that only saved activations stay.
+func (tp *Tape) Scope(f func() *Value) *Value {
+	var made []*Value
+	outer := tp.scope
+	tp.scope = &made
+	result := f()
+	tp.scope = outer
+	for _, v := range made {
+		if v != result {
+			tp.close(v)
+		}
+	}
+	return tp.adopt(result)
+}
+
+func (tp *Tape) close(v *Value) {
+	v.closed = true
+	tp.settle(v)
+}
+
+// settle frees v's data if nobody will read it again.
+func (tp *Tape) settle(v *Value) {
+	if v.closed && v.saves == 0 && v.owned {
+		tp.release(Activations, v.Data)
+		v.Data, v.owned = nil, false
+	}
+}
+
+// into returns the buffer that a contribution to v's gradient goes to, and
+// whether it must be added to what is there. A parameter's leaf gathers in the
+// parameter.
+func (tp *Tape) into(v *Value) (buf []float32, add bool) {
+	if v.param != nil {
+		return tp.paramGrad(v.param)
+	}
+	if v.grad != nil {
+		return v.grad, true
+	}
+	v.grad = tp.alloc(Scratch, v.Rows*v.Cols)
+	return v.grad, false
+}
+
+// give adds buf, which the tape owns as scratch, to v's gradient.
+func (tp *Tape) give(v *Value, buf []float32) {
+	if v.param == nil && v.grad == nil {
+		v.grad = buf
+		return
+	}
+	dst, add := tp.into(v)
+	if add {
+		parallelVec(len(dst), func(lo, hi int) { kernel.Axpy(1, buf[lo:hi], dst[lo:hi]) })
+	} else {
+		copy(dst, buf)
+	}
+	tp.release(Scratch, buf)
+}
+
+// contribute adds scale·dy to v's gradient, leaving dy to its owner.
+func (tp *Tape) contribute(v *Value, scale float32, dy []float32) {
+	dst, add := tp.into(v)
+	parallelVec(len(dst), func(lo, hi int) {
+		if !add {
+			clear(dst[lo:hi])
+		}
+		kernel.Axpy(scale, dy[lo:hi], dst[lo:hi])
+	})
+}
+
+// paramGrad returns the gradient buffer of p's part, and whether it already holds
+// a contribution.
+func (tp *Tape) paramGrad(p *Param) (buf []float32, add bool) {
+	if p.grad != nil {
+		return p.grad, true
+	}
+	p.grad = tp.alloc(Gradients, p.PartLen())
+	return p.grad, false
+}
+
+// Backward differentiates the scalar loss [1, 1]: every trained parameter's
+// gradient goes to sink, leaves keep theirs in Grad. The tape is empty
+// afterwards. The first error of the sink ends the pass and is returned.
+func (tp *Tape) Backward(loss *Value, sink Sink) error {
+	if loss.Rows*loss.Cols != 1 {
+		panic(fmt.Sprintf("grad: Backward of [%d, %d], want a scalar", loss.Rows, loss.Cols))
+	}
+	tp.sink, tp.err = sink, nil
+	loss.grad = tp.alloc(Scratch, 1)
+	loss.grad[0] = 1
+	tp.run()
+	tp.Reset()
+	return tp.err
+}
+
+// run walks the recorded operations backwards.
+func (tp *Tape) run() {
+	for i := len(tp.nodes) - 1; i >= 0; i-- {
+		n := tp.nodes[i]
+		tp.nodes[i] = node{}
+		if tp.err == nil {
+			if n.out.grad != nil || n.out.param != nil {
+				n.back(n.out.grad)
+			}
+			if n.pass != nil && n.out.grad != nil {
+				tp.give(n.pass, n.out.grad)
+				n.out.grad = nil
+			}
+			if n.uses != nil {
+				tp.used(n.uses)
+			}
+		} else if n.uses != nil {
+			tp.forget(n.uses)
+		}
+		if n.out.grad != nil && !n.keep {
+			tp.release(Scratch, n.out.grad)
+			n.out.grad = nil
+		}
+		for _, v := range n.saved {
+			v.saves--
+			tp.settle(v)
+		}
+	}
+	tp.nodes = tp.nodes[:0]
+}
+
+// used notes that one use of p has been differentiated, and hands the gradient
+// over at the last one.
+func (tp *Tape) used(p *Param) {
+	if !p.Trains() {
+		return
+	}
+	if p.uses--; p.uses > 0 {
+		return
+	}
+	if tp.hold {
+		tp.deferred = append(tp.deferred, p)
+		return
+	}
+	tp.handOver(p)
+}
+
+func (tp *Tape) handOver(p *Param) {
+	if p.grad == nil {
+		return
+	}
+	if tp.err == nil && tp.sink != nil {
+		if err := tp.sink(p, tensor.FromF32(p.grad, p.PartShape()...)); err != nil {
+			tp.err = fmt.Errorf("grad: %s: %w", p.Name, err)
+		}
+	}
+	tp.release(Gradients, p.grad)
+	p.grad = nil
+}
+
+// forget drops what was gathered for p in a pass that is given up.
+func (tp *Tape) forget(p *Param) {
+	p.uses = 0
+	if p.grad != nil {
+		tp.release(Gradients, p.grad)
+		p.grad = nil
+	}
+}
+
+// Reset forgets what was recorded and frees every value still held by the tape.
+// Gradients of leaves stay readable.
+func (tp *Tape) Reset() {
+	tp.clear()
+	for _, p := range tp.deferred {
+		tp.forget(p)
+	}
+	tp.deferred = tp.deferred[:0]
+}
+
+// clear is Reset for a sub-tape, which leaves what belongs to the whole pass.
+func (tp *Tape) clear() {
+	for _, n := range tp.nodes {
+		if n.uses != nil {
+			tp.forget(n.uses)
+		}
+		if n.out.grad != nil {
+			tp.release(Scratch, n.out.grad)
+			n.out.grad = nil
+		}
+		for _, v := range n.saved {
+			v.saves--
+			tp.settle(v)
+		}
+	}
+	tp.nodes = tp.nodes[:0]
+	for _, v := range tp.root {
+		if v.grad != nil { // a leaf's: out of the arena's hands, into the caller's
+			tp.Ledger.Add(Scratch, -4*int64(len(v.grad)))
+		}
+		tp.close(v)
+	}
+	tp.root = tp.root[:0]
+	tp.scope = &tp.root
+}
+
+// Trim gives the tape's idle buffers back to the garbage collector.
+func (tp *Tape) Trim() { tp.arena.drop() }
+
+// Workspace returns a scratch buffer of n values with unspecified contents and a
+// function that gives it back. Safe for concurrent use.
+func (tp *Tape) Workspace(n int) ([]float32, func()) {
+	buf := tp.alloc(Scratch, n)
+	return buf, func() { tp.release(Scratch, buf) }
+}
+
+// sub returns a tape over the same buffers for a checkpoint or a chunk.
+func (tp *Tape) sub() *Tape {
+	s := &Tape{Ledger: tp.Ledger, shared: tp.shared, recording: true}
+	s.scope = &s.root
+	return s
+}
+
+// Checkpoint runs f(x) keeping nothing but x, and runs it again in the backward
+// pass. f must use the tape it is given and depend on x and parameters alone.
+func (tp *Tape) Checkpoint(x *Value, f func(tp *Tape, x *Value) *Value) *Value {
+	if !tp.recording {
+		return f(tp, x)
+	}
+	seed := tp.rng
+	tp.recording, tp.counting = false, true
+	out := tp.Scope(func() *Value { return f(tp, x) })
+	tp.recording, tp.counting = true, false
+	tp.record(out, nil, func(dy []float32) {
+		after, wasReplay := tp.rng, tp.replay
+		tp.rng, tp.replay = seed, true
+		s := tp.sub()
+		in := s.Leaf(x.Data, x.Rows, x.Cols)
+		in.needs = x.needs
+		y := f(s, in)
+		y.grad = tp.alloc(Scratch, len(dy))
+		copy(y.grad, dy)
+		s.run()
+		if in.grad != nil {
+			tp.give(x, in.grad)
+			in.grad = nil
+		}
+		s.clear()
+		tp.rng, tp.replay = after, wasReplay
+	}, x)
+	return out
+}
+
+// parallelVec splits an elementwise loop over n values.
+func parallelVec(n int, f func(lo, hi int)) { kernel.Parallel(n, 1<<14, f) }
