@@ -1,0 +1,184 @@
+// Package generate continues token sequences: greedily or by sampling, many
+// sequences at once, with a key-value cache. It knows token ids only; text and
+// templates are the text package's.
+package generate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"tare/engine/grad"
+	"tare/engine/model"
+)
+
+// ErrTooLong marks a prompt that leaves no position for an answer.
+var ErrTooLong = errors.New("prompt is longer than the model's positions")
+
+// Options shapes decoding. The zero value is greedy decoding of 64 tokens.
+type Options struct {
+	MaxTokens   int     // most tokens to add; 0 means 64
+	Temperature float64 // 0 is greedy
+	TopK        int     // sample among the k likeliest; 0 means all
+	TopP        float64 // sample among the likeliest with this much probability; 0 means 1
+	Seed        uint64
+	Stop        []int32 // a sequence ends after any of these, which it keeps
+}
+
+// Validate says what is out of range.
+func (o Options) Validate() error {
+	if o.MaxTokens < 0 || o.TopK < 0 {
+		return fmt.Errorf("generate: max tokens %d and top-k %d must not be negative", o.MaxTokens, o.TopK)
+	}
+	if !(o.Temperature >= 0) || math.IsInf(o.Temperature, 0) {
+		return fmt.Errorf("generate: temperature %g, want 0 or more", o.Temperature)
+	}
+	if !(o.TopP >= 0 && o.TopP <= 1) {
+		return fmt.Errorf("generate: top-p %g, want 0 to 1", o.TopP)
+	}
+	return nil
+}
+
+// Run continues every prompt and returns the added tokens. emit, if not nil, sees
+// each token as it comes; returning false ends that sequence. A sequence also ends
+// when the model's positions are used up.
+func Run(ctx context.Context, m model.Causal, prompts [][]int32, o Options, emit func(seq int, token int32) bool) ([][]int32, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	d := &decoder{m: m, tape: grad.NewTape(nil), cache: model.NewCache(len(m.Blocks()), len(prompts)), o: o}
+	if d.o.MaxTokens == 0 {
+		d.o.MaxTokens = 64
+	}
+	positions := m.Info().MaxPositions
+	var tokens []int32
+	lengths := make([]int, len(prompts))
+	for i, p := range prompts {
+		if len(p) == 0 || len(p) >= positions {
+			return nil, fmt.Errorf("generate: prompt %d has %d tokens, the model takes 1 to %d: %w", i, len(p), positions-1, ErrTooLong)
+		}
+		tokens = append(tokens, p...)
+		lengths[i] = len(p)
+		d.rngs = append(d.rngs, rand.New(rand.NewPCG(o.Seed, uint64(i))))
+	}
+	out := make([][]int32, len(prompts))
+	for step := 0; step < d.o.MaxTokens && len(tokens) > 0; step++ {
+		if err := ctx.Err(); err != nil {
+			return out, err
+		}
+		next := d.step(tokens, lengths)
+		tokens = tokens[:0]
+		k := 0
+		for i, n := range lengths {
+			if n == 0 {
+				continue
+			}
+			token := next[k]
+			k++
+			out[i] = append(out[i], token)
+			lengths[i] = 0
+			goOn := emit == nil || emit(i, token)
+			if goOn && !slices.Contains(o.Stop, token) && d.cache.Lengths()[i]+1 < positions {
+				lengths[i] = 1
+				tokens = append(tokens, token)
+			}
+		}
+	}
+	return out, nil
+}
+
+type decoder struct {
+	m     model.Causal
+	tape  *grad.Tape
+	cache *model.Cache
+	o     Options
+	rngs  []*rand.Rand
+}
+
+// step runs the tokens of the sequences that go on and draws one token for each.
+func (d *decoder) step(tokens []int32, lengths []int) []int32 {
+	var next []int32
+	seqs := d.cache.Next(lengths)
+	d.tape.NoGrad(func() {
+		d.tape.Scope(func() *grad.Value {
+			x := d.m.Hidden(d.tape, tokens, seqs, d.cache)
+			var last []int
+			row := 0
+			for _, n := range lengths {
+				row += n
+				if n > 0 {
+					last = append(last, row-1)
+				}
+			}
+			logits := d.m.Logits(d.tape, d.tape.GatherRows(x, last))
+			k := 0
+			for i, n := range lengths {
+				if n > 0 {
+					next = append(next, Sample(logits.Data[k*logits.Cols:(k+1)*logits.Cols], d.o, d.rngs[i]))
+					k++
+				}
+			}
+			return logits
+		})
+	})
+	d.cache.Advance(seqs)
+	d.tape.Reset()
+	return next
+}
+
+// Sample draws a token from logits, which it leaves as they are.
+// Temperature divides the logits; then only the TopK likeliest are kept; of these
+// only the likeliest that together have TopP of the probability (Holtzman et al.
+// 2020, arXiv:1904.09751), at least one.
+func Sample(logits []float32, o Options, rng *rand.Rand) int32 {
+	if o.Temperature == 0 || o.TopK == 1 {
+		best := 0
+		for i, v := range logits {
+			if v > logits[best] {
+				best = i
+			}
+		}
+		return int32(best)
+	}
+	order := make([]int32, len(logits))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortStableFunc(order, func(a, b int32) int {
+		switch {
+		case logits[a] > logits[b]:
+			return -1
+		case logits[a] < logits[b]:
+			return 1
+		}
+		return 0
+	})
+	if o.TopK > 0 && o.TopK < len(order) {
+		order = order[:o.TopK]
+	}
+	probs := make([]float64, len(order))
+	var sum float64
+	for i, id := range order {
+		probs[i] = math.Exp((float64(logits[id]) - float64(logits[order[0]])) / o.Temperature)
+		sum += probs[i]
+	}
+	if o.TopP > 0 && o.TopP < 1 {
+		var mass float64
+		for i, p := range probs {
+			if mass += p; mass >= o.TopP*sum {
+				probs, sum = probs[:i+1], mass
+				break
+			}
+		}
+	}
+	u := rng.Float64() * sum
+	for i, p := range probs {
+		if u -= p; u < 0 {
+			return order[i]
+		}
+	}
+	return order[len(probs)-1]
+}

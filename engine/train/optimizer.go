@@ -1,0 +1,46 @@
+package train
+
+import (
+	"errors"
+	"fmt"
+
+	"tare/engine/grad"
+	"tare/engine/tensor"
+)
+
+// Optimizer turns a complete gradient into an update of a parameter's trained
+// part. State is per parameter, by name, so that chains of optimizers compose and
+// saving needs no knowledge of which they are.
+type Optimizer interface {
+	// Step applies the gradient g, which has p's part's shape, at rate lr.
+	Step(p *grad.Param, g *tensor.Tensor, lr float64) error
+	// State returns live views of everything that must be saved to go on later.
+	State() State
+	// Restore replaces the state by a saved one.
+	Restore(State) error
+}
+
+// State is named tensors in a stable order.
+type State []Named
+
+// Named is one tensor of a State.
+type Named struct {
+	Name   string
+	Tensor *tensor.Tensor
+}
+
+// Bytes returns what the tensors take.
+func (s State) Bytes() int64 {
+	var n int64
+	for _, t := range s {
+		n += int64(len(t.Tensor.Bytes()))
+	}
+	return n
+}
+
+// ErrDiverged marks a loss or gradient that is not a finite number.
+var ErrDiverged = errors.New("training diverged")
+
+func diverged(what string, step int, lr float64) error {
+	return fmt.Errorf("train: step %d: %s is not finite at learning rate %.3g: %w; lower the rate, lengthen the warm-up or clip gradients", step, what, lr, ErrDiverged)
+}
