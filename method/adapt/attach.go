@@ -1,0 +1,164 @@
+package adapt
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"regexp"
+	"sort"
+	"strings"
+
+	"tare/engine/grad"
+	"tare/engine/nn"
+)
+
+// Model is what a method needs of a network.
+type Model interface {
+	Linears() []*nn.Linear
+	Params() []*grad.Param
+}
+
+// Adapter is a method attached to the target layers of a model.
+type Adapter struct {
+	Method  Method
+	Options Options
+	Targets []string // as asked for
+	Layers  []*nn.Linear
+	Holds   []Attached // one for each of Layers
+
+	bases []nn.Weight
+}
+
+// ErrNoTarget marks target modules that match no layer.
+var ErrNoTarget = errors.New("no such target module")
+
+// AllLinear as a target means every linear layer but the output head.
+const AllLinear = "all-linear"
+
+// Attach freezes every parameter of m and puts the method on the target layers. A
+// target is the last part of a layer's name ("q_proj"), its whole name, a suffix of
+// it, or AllLinear; a single target with regexp characters must match the whole
+// name, as in PEFT. On an error the model is left as it was.
+func Attach(m Model, method Method, o Options, targets []string, seed uint64) (*Adapter, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	layers, err := Select(m.Linears(), targets)
+	if err != nil {
+		return nil, err
+	}
+	was := map[*grad.Param]grad.Part{}
+	for _, p := range m.Params() {
+		was[p] = p.Part
+		p.Part = grad.Part{}
+	}
+	a := &Adapter{Method: method, Options: o, Targets: targets}
+	for _, l := range layers {
+		base := l.Weight
+		hold, err := o.Attach(l, seedFor(seed, l.Name))
+		if err != nil {
+			a.Detach()
+			for p, part := range was {
+				p.Part = part
+			}
+			return nil, err
+		}
+		a.Layers, a.Holds, a.bases = append(a.Layers, l), append(a.Holds, hold), append(a.bases, base)
+	}
+	return a, nil
+}
+
+// Select returns the layers that the targets name.
+func Select(layers []*nn.Linear, targets []string) ([]*nn.Linear, error) {
+	if len(targets) == 0 {
+		targets = []string{AllLinear}
+	}
+	var pattern *regexp.Regexp
+	if len(targets) == 1 && isPattern(targets[0]) {
+		var err error
+		if pattern, err = regexp.Compile("^(?:" + targets[0] + ")$"); err != nil {
+			return nil, fmt.Errorf("adapt: target modules: %w", err)
+		}
+	}
+	var found []*nn.Linear
+	matched := make([]bool, len(targets))
+	for _, l := range layers {
+		hit := false
+		for i, t := range targets {
+			if pattern != nil && pattern.MatchString(l.Name) || t == AllLinear && l.Name != "lm_head" || l.Name == t || strings.HasSuffix(l.Name, "."+t) {
+				hit, matched[i] = true, true
+			}
+		}
+		if hit {
+			found = append(found, l)
+		}
+	}
+	for i, ok := range matched {
+		if !ok {
+			return nil, fmt.Errorf("adapt: target module %q matches no layer (the model has: %s): %w", targets[i], strings.Join(kinds(layers), ", "), ErrNoTarget)
+		}
+	}
+	return found, nil
+}
+
+// isPattern reports whether a target is a regular expression and no name.
+func isPattern(target string) bool { return strings.ContainsAny(target, `\*+?()[]|^$`) }
+
+// kinds returns the distinct last parts of the layers' names.
+func kinds(layers []*nn.Linear) []string {
+	seen := map[string]bool{}
+	var names []string
+	for _, l := range layers {
+		name := l.Name[strings.LastIndexByte(l.Name, '.')+1:]
+		if !seen[name] {
+			seen[name] = true
+			names = append(names, name)
+		}
+	}
+	sort.Strings(names)
+	return names
+}
+
+// seedFor mixes the layer's name in, so that layers draw different numbers and the
+// same layer the same ones whatever else is targeted.
+func seedFor(seed uint64, name string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	return h.Sum64() ^ seed*0x9e3779b97f4a7c15
+}
+
+// Params returns what trains.
+func (a *Adapter) Params() []*grad.Param {
+	var ps []*grad.Param
+	for _, h := range a.Holds {
+		for _, p := range h.Params() {
+			if p.Trains() {
+				ps = append(ps, p)
+			}
+		}
+	}
+	return ps
+}
+
+// Detach takes the method off again: every layer holds the weight it had. What was
+// trained in place stays trained.
+func (a *Adapter) Detach() {
+	for i, l := range a.Layers {
+		l.Weight = a.bases[i]
+	}
+	for _, p := range a.Params() {
+		p.Part = grad.Part{}
+	}
+}
+
+// Merge folds the method into dense f32 weights and ends it.
+func (a *Adapter) Merge() error {
+	for _, l := range a.Layers {
+		t, err := nn.Materialize(l.Weight)
+		if err != nil {
+			return fmt.Errorf("adapt: merge %s: %w", l.Name, err)
+		}
+		l.Weight = nn.NewDense(l.Name+".weight", t)
+	}
+	return nil
+}

@@ -1,0 +1,401 @@
+package adapt
+
+import (
+	"context"
+	"math"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"tare/engine/grad"
+	"tare/engine/model"
+	"tare/engine/nn"
+	"tare/engine/tensor"
+	"tare/engine/train"
+	"tare/method/optim"
+	"tare/method/quant"
+)
+
+// The properties that every row of Methods has, on a small llama. A method whose
+// defaults do not fit the model's sizes gets options here.
+var fitting = map[string]func() Options{
+	"lora": func() Options { return &LoRA{Rank: 4, Alpha: 8} },
+	"bone": func() Options { return &Bone{Rank: 6} }, // divides neither dimension
+	"bat":  func() Options { return &Bat{Rank: 8} },
+	"paca": func() Options { return &PaCA{Rank: 5, Choice: "random"} },
+}
+
+// trainable is the number of trained entries of a layer [out, in] at rank r.
+var trainable = map[string]func(r, out, in int) int{
+	"lora": func(r, out, in int) int { return r * (in + out) },
+	"bone": func(r, out, in int) int { return r * out },
+	"bat":  func(r, out, in int) int { return r * out },
+	"paca": func(r, out, in int) int { return r * out },
+}
+
+var testTargets = []string{"q_proj", "v_proj", "down_proj"}
+
+func tinyConfig() *model.Config {
+	return &model.Config{ModelType: "llama", VocabSize: 37, HiddenSize: 16, IntermediateSize: 24, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 4,
+		MaxPositions: 64, NormEps: 1e-5, RopeTheta: 10000, HiddenAct: "silu", TieEmbeddings: true}
+}
+
+// newTiny returns a small model with weights so large that every path matters.
+func newTiny(t *testing.T) *model.Llama {
+	t.Helper()
+	m, err := model.NewLlama(tinyConfig(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range m.Params() {
+		if len(p.Value.Shape()) > 1 {
+			for i, v := range p.Value.F32() {
+				p.Value.F32()[i] = 10 * v
+			}
+		}
+	}
+	return m
+}
+
+// pack replaces the weights of every layer by 4-bit ones.
+func pack(t *testing.T, m *model.Llama) {
+	t.Helper()
+	for _, l := range m.Linears() {
+		w, err := nn.Materialize(l.Weight)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.Weight, err = (&quant.RTN{Group: 32}).QuantizeLayer(l.Name, w, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+var (
+	someTokens  = []int32{1, 5, 9, 30, 2, 7, 7, 3, 36, 0, 11}
+	someTargets = []int32{5, 9, 30, 2, -1, 7, 3, 36, 0, 11, 12}
+	someSeqs    = grad.Sequences{Lengths: []int{5, 6}}
+)
+
+// logits returns the model's scores of a few tokens.
+func logits(m *model.Llama) []float32 {
+	tp := grad.NewTape(nil)
+	var out []float32
+	tp.NoGrad(func() {
+		out = slices.Clone(m.Logits(tp, m.Hidden(tp, someTokens, someSeqs, nil)).Data)
+	})
+	tp.Reset()
+	return out
+}
+
+// distance returns the largest difference relative to the largest entry of want.
+func distance(got, want []float32) float64 {
+	var d, top float64
+	for i := range want {
+		d = math.Max(d, math.Abs(float64(got[i])-float64(want[i])))
+		top = math.Max(top, math.Abs(float64(want[i])))
+	}
+	return d / top
+}
+
+// named returns a row of the family.
+func named(t *testing.T, name string) Method {
+	t.Helper()
+	row, err := ByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return row
+}
+
+// attach puts a row of the family on m.
+func attach(t *testing.T, m *model.Llama, row Method) *Adapter {
+	t.Helper()
+	a, err := Attach(m, row, fitting[row.Name](), testTargets, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// stir moves every trained entry, as training would.
+func stir(a *Adapter) {
+	for k, p := range a.Params() {
+		w := make([]float32, p.PartLen())
+		p.Gather(w)
+		for i := range w {
+			w[i] += 0.1 * float32(math.Sin(float64(3*i+7*k+1)))
+		}
+		p.Scatter(w)
+	}
+}
+
+// eachMethod runs a test for every row of the family, over an f32 and a 4-bit base.
+func eachMethod(t *testing.T, test func(t *testing.T, row Method, build func() *model.Llama)) {
+	for _, row := range Methods() {
+		if fitting[row.Name] == nil || trainable[row.Name] == nil {
+			t.Errorf("%s is not in the tables of this test", row.Name)
+			continue
+		}
+		t.Run(row.Name, func(t *testing.T) {
+			t.Run("dense", func(t *testing.T) { test(t, row, func() *model.Llama { return newTiny(t) }) })
+			t.Run("packed", func(t *testing.T) {
+				test(t, row, func() *model.Llama {
+					m := newTiny(t)
+					pack(t, m)
+					return m
+				})
+			})
+		})
+	}
+}
+
+func TestStartsFromTheBase(t *testing.T) {
+	eachMethod(t, func(t *testing.T, row Method, build func() *model.Llama) {
+		m := build()
+		want := logits(m)
+		attach(t, m, row)
+		if d := distance(logits(m), want); d > 1e-6 {
+			t.Errorf("logits move by %g when the method is attached", d)
+		}
+	})
+}
+
+func TestMergedEqualsUnmerged(t *testing.T) {
+	eachMethod(t, func(t *testing.T, row Method, build func() *model.Llama) {
+		m := build()
+		base := logits(m)
+		a := attach(t, m, row)
+		stir(a)
+		want := logits(m)
+		if d := distance(want, base); d < 1e-3 {
+			t.Fatalf("training moved the logits by %g only", d)
+		}
+		if err := a.Merge(); err != nil {
+			t.Fatal(err)
+		}
+		if d := distance(logits(m), want); d > 1e-5 {
+			t.Errorf("merging moves the logits by %g", d)
+		}
+		for _, l := range a.Layers {
+			if _, ok := l.Weight.(nn.Dense); !ok {
+				t.Errorf("%s is %T after merging", l.Name, l.Weight)
+			}
+		}
+	})
+}
+
+func TestUnmergeRestoresTheWeight(t *testing.T) {
+	eachMethod(t, func(t *testing.T, row Method, build func() *model.Llama) {
+		m := build()
+		var before []*tensor.Tensor
+		layers, err := Select(m.Linears(), testTargets)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range layers {
+			w, err := nn.Materialize(l.Weight)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before = append(before, w)
+		}
+		a := attach(t, m, row)
+		stir(a)
+		for i, l := range a.Layers {
+			u, ok := a.Holds[i].(Unmerger)
+			if !ok {
+				t.Skip("merging is the identity")
+			}
+			w, err := nn.Materialize(l.Weight)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := u.Unmerge(w); err != nil {
+				t.Fatal(err)
+			}
+			if d := distance(w.F32(), before[i].F32()); d > 1e-6 {
+				t.Errorf("%s: W is restored to %g", l.Name, d)
+			}
+		}
+	})
+}
+
+func TestSaveAndLoad(t *testing.T) {
+	eachMethod(t, func(t *testing.T, row Method, build func() *model.Llama) {
+		m := build()
+		a := attach(t, m, row)
+		stir(a)
+		want := logits(m)
+		dir := filepath.Join(t.TempDir(), "adapter")
+		if err := a.Save(dir, "base/model"); err != nil {
+			t.Fatal(err)
+		}
+		fresh := build()
+		b, err := Load(dir, fresh)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.Method.Name != row.Name || len(b.Layers) != len(a.Layers) {
+			t.Errorf("loaded as %s on %d layers", b.Method.Name, len(b.Layers))
+		}
+		if got := logits(fresh); !slices.Equal(got, want) {
+			t.Errorf("logits differ by %g", distance(got, want))
+		}
+		if got, want := train.Trainable(fresh.Params()), train.Trainable(m.Params()); got != want {
+			t.Errorf("%d entries train after loading, %d before saving", got, want)
+		}
+	})
+}
+
+func TestTrainableCount(t *testing.T) {
+	eachMethod(t, func(t *testing.T, row Method, build func() *model.Llama) {
+		m := build()
+		a := attach(t, m, row)
+		var want int64
+		for _, l := range a.Layers {
+			out, in := l.Weight.Dims()
+			want += int64(trainable[row.Name](a.Options.Config()["r"].(int), out, in))
+		}
+		if got := train.Trainable(m.Params()); got != want || len(a.Layers) != 6 {
+			t.Errorf("%d entries train in %d layers, want %d in 6", got, len(a.Layers), want)
+		}
+	})
+}
+
+// repeat is a train.Task of one batch over and over.
+type repeat struct{ m *model.Llama }
+
+func (r repeat) Next() (train.Batch, error) { return r, nil }
+func (r repeat) State() ([]byte, error)     { return nil, nil }
+func (r repeat) Restore([]byte) error       { return nil }
+func (r repeat) Count() int                 { return 10 }
+func (r repeat) Loss(tp *grad.Tape, denom float64) *grad.Value {
+	return model.Loss(tp, r.m, someTokens, someTargets, someSeqs, denom)
+}
+
+// frozenBytes returns everything of the model that must not change: parameters
+// that do not train, entries outside the trained part, packed codes.
+func frozenBytes(m *model.Llama) map[string][]byte {
+	kept := map[string][]byte{}
+	for _, p := range m.Params() {
+		t := p.Value.Clone()
+		if p.Trains() {
+			trained := &grad.Param{Name: p.Name, Value: t, Part: p.Part}
+			trained.Scatter(make([]float32, p.PartLen()))
+		}
+		kept[p.Name] = t.Bytes()
+	}
+	for _, l := range m.Linears() {
+		w := l.Weight
+		if s, ok := w.(*splitWeight); ok {
+			w = s.rest
+		}
+		if q, ok := w.(*nn.Packed4); ok {
+			kept[l.Name] = slices.Clone(q.Q.Codes)
+		}
+	}
+	return kept
+}
+
+func TestTrainingMovesTheTrainedPartOnly(t *testing.T) {
+	eachMethod(t, func(t *testing.T, row Method, build func() *model.Llama) {
+		m := build()
+		a := attach(t, m, row)
+		before := frozenBytes(m)
+		old := map[string][]float32{}
+		for _, p := range a.Params() {
+			w := make([]float32, p.PartLen())
+			p.Gather(w)
+			old[p.Name] = w
+		}
+		first := lossOf(m)
+		loop := &train.Loop{Task: repeat{m}, Params: m.Params(), Optimizer: &optim.AdamW{}, Tape: grad.NewTape(nil),
+			Options: train.Options{Steps: 50, LR: 1e-2}}
+		if err := loop.Run(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if last := lossOf(m); last > first/2 {
+			t.Errorf("50 steps bring the loss from %g to %g", first, last)
+		}
+		for name, bytes := range frozenBytes(m) {
+			if !slices.Equal(bytes, before[name]) {
+				t.Errorf("frozen entries of %s have changed", name)
+			}
+		}
+		for _, p := range a.Params() {
+			w := make([]float32, p.PartLen())
+			p.Gather(w)
+			if slices.Equal(w, old[p.Name]) {
+				t.Errorf("%s has not moved", p.Name)
+			}
+		}
+	})
+}
+
+func lossOf(m *model.Llama) float64 {
+	tp := grad.NewTape(nil)
+	var v float64
+	tp.NoGrad(func() { v = float64(model.Loss(tp, m, someTokens, someTargets, someSeqs, 10).Data[0]) })
+	tp.Reset()
+	return v
+}
+
+func TestGradientsMatchFiniteDifferences(t *testing.T) {
+	eachMethod(t, func(t *testing.T, row Method, build func() *model.Llama) {
+		m := build()
+		a := attach(t, m, row)
+		stir(a)
+		ledger := &grad.Ledger{}
+		tp := grad.NewTape(ledger)
+		got := map[string][]float32{}
+		loss := model.Loss(tp, m, someTokens, someTargets, someSeqs, 10)
+		if err := tp.Backward(loss, func(p *grad.Param, g *tensor.Tensor) error {
+			if got[p.Name] != nil {
+				t.Errorf("%s is handed over twice", p.Name)
+			}
+			got[p.Name] = slices.Clone(g.F32())
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for k := grad.Weights; k < grad.Kinds; k++ {
+			if n := ledger.Now(k); n != 0 {
+				t.Errorf("%d bytes of %s are still held", n, k)
+			}
+		}
+		if len(got) != len(a.Params()) {
+			t.Errorf("%d gradients for %d trained parameters", len(got), len(a.Params()))
+		}
+		for _, p := range a.Params() {
+			checkGradient(t, m, p, got[p.Name])
+		}
+	})
+}
+
+// checkGradient compares a few entries with central differences.
+func checkGradient(t *testing.T, m *model.Llama, p *grad.Param, g []float32) {
+	t.Helper()
+	if len(g) != p.PartLen() {
+		t.Errorf("%s: gradient of %d entries, want %d", p.Name, len(g), p.PartLen())
+		return
+	}
+	w := make([]float32, len(g))
+	p.Gather(w)
+	at := func(i int, v float32) float64 {
+		old := w[i]
+		w[i] = v
+		p.Scatter(w)
+		loss := lossOf(m)
+		w[i] = old
+		p.Scatter(w)
+		return loss
+	}
+	for i := 0; i < len(g); i += 1 + len(g)/7 {
+		const h = 1e-2
+		want := (at(i, w[i]+h) - at(i, w[i]-h)) / (2 * h)
+		if math.Abs(want-float64(g[i])) > 2e-3*(1+math.Abs(want)) {
+			t.Errorf("%s[%d]: gradient %g, finite difference %g", p.Name, i, g[i], want)
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package adapt
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+
+	"tare/engine/grad"
+	"tare/engine/nn"
+	"tare/engine/tensor"
+)
+
+// LoRA adds a low-rank product to a frozen weight (Hu et al. 2021,
+// arXiv:2106.09685):
+//
+//	y = W x + s·B A x,   A [r, in],  B [out, r],  s = alpha/r
+//
+// B starts at zero, so that training starts from the base; A starts uniform in
+// ±1/√in as PEFT draws it. With RSLoRA s = alpha/√r (Kalajdzievski 2023,
+// arXiv:2312.03732). Trained entries: r·(in + out) a layer.
+type LoRA struct {
+	Rank    int     `yaml:"rank" help:"Rank of the update." default:"8"`
+	Alpha   float64 `yaml:"alpha" help:"Scale numerator; the update is scaled by alpha/rank." default:"16"`
+	Dropout float64 `yaml:"dropout" help:"Probability of dropping an input of the update."`
+	RSLoRA  bool    `yaml:"rslora" help:"Scale by alpha over the root of the rank."`
+}
+
+// NewLoRA returns the defaults: rank 8, alpha 16.
+func NewLoRA() *LoRA { return &LoRA{Rank: 8, Alpha: 16} }
+
+// Validate implements Options.
+func (o *LoRA) Validate() error {
+	var errs []error
+	if o.Rank < 1 {
+		errs = append(errs, fmt.Errorf("adapt: lora: rank %d, want at least 1", o.Rank))
+	}
+	if !(o.Dropout >= 0 && o.Dropout < 1) {
+		errs = append(errs, fmt.Errorf("adapt: lora: dropout %g, want 0 up to but not including 1", o.Dropout))
+	}
+	if math.IsNaN(o.Alpha) || math.IsInf(o.Alpha, 0) {
+		errs = append(errs, fmt.Errorf("adapt: lora: alpha %g, want a finite number", o.Alpha))
+	}
+	return errors.Join(errs...)
+}
+
+func (o *LoRA) scale() float32 {
+	if o.RSLoRA {
+		return float32(o.Alpha / math.Sqrt(float64(o.Rank)))
+	}
+	return float32(o.Alpha / float64(o.Rank))
+}
+
+// Attach implements Options.
+func (o *LoRA) Attach(l *nn.Linear, seed uint64) (Attached, error) {
+	out, in := l.Weight.Dims()
+	if err := checkRank("lora", l, o.Rank, min(out, in)); err != nil {
+		return nil, err
+	}
+	a, b := tensor.New(o.Rank, in), tensor.New(out, o.Rank)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	bound := 1 / math.Sqrt(float64(in))
+	for i := range a.F32() {
+		a.F32()[i] = float32(bound * (2*rng.Float64() - 1))
+	}
+	w := &loraWeight{
+		base: l.Weight, scale: o.scale(), dropout: float32(o.Dropout),
+		a: grad.NewParam(l.Name+".lora_A.weight", a), b: grad.NewParam(l.Name+".lora_B.weight", b),
+	}
+	w.a.Part, w.b.Part = grad.Whole, grad.Whole
+	l.Weight = w
+	return w, nil
+}
+
+// Config implements Options.
+func (o *LoRA) Config() map[string]any {
+	return map[string]any{
+		"r": o.Rank, "lora_alpha": o.Alpha, "lora_dropout": o.Dropout, "use_rslora": o.RSLoRA,
+		"fan_in_fan_out": false, "init_lora_weights": true, "use_dora": false,
+	}
+}
+
+// SetConfig implements Options.
+func (o *LoRA) SetConfig(c map[string]any) error {
+	o.Rank, o.Alpha, o.Dropout = integer(c, "r", 8), number(c, "lora_alpha", 8), number(c, "lora_dropout", 0)
+	o.RSLoRA = truth(c, "use_rslora")
+	for _, key := range []string{"use_dora", "fan_in_fan_out"} {
+		if truth(c, key) {
+			return fmt.Errorf("adapt: lora: %s is set, which is not supported", key)
+		}
+	}
+	for _, key := range []string{"rank_pattern", "alpha_pattern"} {
+		if m, ok := c[key].(map[string]any); ok && len(m) > 0 {
+			return fmt.Errorf("adapt: lora: %s is set, which is not supported", key)
+		}
+	}
+	return nil
+}
+
+// loraWeight is a Weight that adds s·B A to another.
+type loraWeight struct {
+	base           nn.Weight
+	a, b           *grad.Param
+	scale, dropout float32
+}
+
+func (w *loraWeight) Dims() (out, in int) { return w.base.Dims() }
+
+func (w *loraWeight) Apply(tp *grad.Tape, x *grad.Value) *grad.Value {
+	y := w.base.Apply(tp, x)
+	z := tp.Linear(tp.Dropout(x, w.dropout), w.a) // z = A x [n, r]
+	return tp.AddLinear(y, z, w.b, w.scale)       // y + s·B z
+}
+
+func (w *loraWeight) Dense(dst *tensor.Tensor) error {
+	if err := w.base.Dense(dst); err != nil {
+		return err
+	}
+	return addProduct(dst, w.b.Value, w.a.Value, w.scale)
+}
+
+func (w *loraWeight) Params() []*grad.Param { return append(w.base.Params(), w.a, w.b) }
+
+func (w *loraWeight) State() []Named {
+	return []Named{{"lora_A.weight", w.a.Value}, {"lora_B.weight", w.b.Value}}
+}
+
+func (w *loraWeight) Restore(state map[string]*tensor.Tensor) error {
+	if err := restore(w.a.Value, state, "lora_A.weight"); err != nil {
+		return err
+	}
+	return restore(w.b.Value, state, "lora_B.weight")
+}
+
+func (w *loraWeight) Unmerge(t *tensor.Tensor) error {
+	return addProduct(t, w.b.Value, w.a.Value, -w.scale)
+}
+
+// addProduct adds s·B A to dst [out, in], B [out, r], A [r, in].
+func addProduct(dst, b, a *tensor.Tensor, s float32) error {
+	tp := grad.NewTape(nil)
+	tp.NoGrad(func() {
+		y := tp.Const(dst.F32(), dst.Dim(0), dst.Dim(1))
+		z := tp.AddMatMul(y, tp.Const(b.F32(), b.Dim(0), b.Dim(1)), tp.Const(a.F32(), a.Dim(0), a.Dim(1)), false, false, s)
+		copy(dst.F32(), z.Data)
+	})
+	tp.Reset()
+	return nil
+}

@@ -1,0 +1,168 @@
+package adapt_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"tare/engine/checkpoint"
+	"tare/engine/grad"
+	"tare/engine/model"
+	"tare/engine/tensor"
+	"tare/method/adapt"
+)
+
+// exports lists what parity/check_export.py opens: every method, in forms whose files
+// differ.
+var exports = []struct {
+	name    string
+	options adapt.Options
+	targets []string
+}{
+	{"lora", &adapt.LoRA{Rank: 4, Alpha: 8}, []string{"q_proj", "v_proj"}},
+	{"lora-rslora", &adapt.LoRA{Rank: 4, Alpha: 8, RSLoRA: true}, []string{adapt.AllLinear}},
+	{"lora-pattern", &adapt.LoRA{Rank: 2, Alpha: 3, Dropout: 0.1}, []string{`.*layers\.1\.mlp\.(up|down)_proj`}},
+	{"bone", &adapt.Bone{Rank: 8}, []string{adapt.AllLinear}},
+	{"bone-padded", &adapt.Bone{Rank: 5}, []string{"k_proj", "down_proj"}},
+	{"bone-miss", &adapt.Bone{Rank: 8, MiSS: true}, []string{"q_proj", "gate_proj"}},
+	{"bat", &adapt.Bat{Rank: 8}, []string{adapt.AllLinear}},
+	{"paca", &adapt.PaCA{Rank: 6, Choice: "random"}, []string{adapt.AllLinear}},
+}
+
+// TestExportForParity writes checkpoints and adapters, each with Tare's own logits, for
+// parity/check_export.py to open in transformers and PEFT. It checks nothing itself.
+func TestExportForParity(t *testing.T) {
+	dir := os.Getenv("TARE_EXPORT")
+	if dir == "" {
+		t.Skip("TARE_EXPORT names no folder to write to")
+	}
+	base := filepath.Join(dir, "base")
+	exportModel(t, base, freshModel(t), tensor.F32, checkpoint.FolderOptions{Overwrite: true})
+	exported := map[string]bool{}
+	for i, e := range exports {
+		m := openModel(t, base)
+		a, err := adapt.Attach(m, methodOf(t, e.options), e.options, e.targets, uint64(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		exported[a.Method.Name] = true
+		moveParams(a.Params(), uint64(i))
+		folder := filepath.Join(dir, "adapters", e.name)
+		if err := a.Save(folder, "base"); err != nil {
+			t.Fatal(err)
+		}
+		writeLogits(t, folder, m)
+		if err := a.Merge(); err != nil {
+			t.Fatal(err)
+		}
+		shards := checkpoint.FolderOptions{Overwrite: true, ShardBytes: 40_000}
+		exportModel(t, filepath.Join(dir, "merged", e.name), m, tensor.F32, shards)
+		if i == 0 {
+			exportModel(t, filepath.Join(dir, "merged", e.name+"-bf16"), m, tensor.BF16, shards)
+		}
+	}
+	for _, method := range adapt.Methods() {
+		if !exported[method.Name] {
+			t.Errorf("method %s is not among the exports", method.Name)
+		}
+	}
+}
+
+// freshModel returns a model with weights wide enough that all of them show in the
+// logits.
+func freshModel(t *testing.T) *model.Llama {
+	c := &model.Config{
+		ModelType: "llama", Architectures: []string{"LlamaForCausalLM"},
+		VocabSize: 96, HiddenSize: 32, IntermediateSize: 48, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 8,
+		MaxPositions: 256, NormEps: 1e-5, RopeTheta: 10000, HiddenAct: "silu", TorchDType: "float32",
+	}
+	m, err := model.NewLlama(c, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range m.Params() {
+		p.Part = grad.Whole
+	}
+	moveParams(m.Params(), 77)
+	return m
+}
+
+// moveParams adds noise to what trains, as if it had been trained.
+func moveParams(params []*grad.Param, seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	for _, p := range params {
+		w := make([]float32, p.PartLen())
+		p.Gather(w)
+		for i := range w {
+			w[i] += float32(0.15 * rng.NormFloat64())
+		}
+		p.Scatter(w)
+	}
+}
+
+func methodOf(t *testing.T, o adapt.Options) adapt.Method {
+	for _, m := range adapt.Methods() {
+		if fmt.Sprintf("%T", m.New()) == fmt.Sprintf("%T", o) {
+			return m
+		}
+	}
+	t.Fatalf("no method has options %T", o)
+	return adapt.Method{}
+}
+
+// exportModel writes a checkpoint folder and the logits of what it holds.
+func exportModel(t *testing.T, dir string, m *model.Llama, dtype tensor.DType, o checkpoint.FolderOptions) {
+	t.Helper()
+	entries := m.Export(dtype)
+	var specs []checkpoint.Spec
+	for _, e := range entries {
+		specs = append(specs, checkpoint.Spec{Name: e.Name, DType: e.DType, Shape: e.Shape})
+	}
+	w, err := checkpoint.CreateFolder(dir, specs, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	for _, e := range entries {
+		x, err := e.Read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Write(x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config, err := m.Config.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.File("config.json", config); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	writeLogits(t, dir, openModel(t, dir))
+}
+
+// writeLogits stores ids.i (I64) and logits.i (F32 [tokens, vocab]) of two sequences.
+func writeLogits(t *testing.T, dir string, m *model.Llama) {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(5, 5))
+	var out []checkpoint.NamedTensor
+	for i, n := range []int{40, 53} {
+		ids, tokens := tensor.NewOf(tensor.I64, n), make([]int32, n)
+		for j := range tokens {
+			tokens[j] = rng.Int32N(int32(m.Config.VocabSize))
+			ids.I64()[j] = int64(tokens[j])
+		}
+		out = append(out,
+			checkpoint.NamedTensor{Name: fmt.Sprintf("ids.%d", i), Tensor: ids},
+			checkpoint.NamedTensor{Name: fmt.Sprintf("logits.%d", i), Tensor: tensor.FromF32(logitsOf(m, tokens), n, m.Config.VocabSize)})
+	}
+	if err := checkpoint.WriteFile(filepath.Join(dir, "logits.safetensors"), out, nil); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,118 @@
+package optim
+
+import (
+	"fmt"
+	"math"
+
+	"tare/engine/grad"
+	"tare/engine/tensor"
+	"tare/engine/tensor/kernel"
+	"tare/engine/train"
+)
+
+// AdamW is Adam with decoupled weight decay (Loshchilov and Hutter 2019,
+// arXiv:1711.05101), in PyTorch's form. With gradient g, step t of the parameter
+// and rate η:
+//
+//	w ← (1 − η·decay) w
+//	m ← β1 m + (1 − β1) g        v ← β2 v + (1 − β2) g²
+//	w ← w − η · (m / (1 − β1ᵗ)) / (√(v / (1 − β2ᵗ)) + ε)
+//
+// Its memory is two f32 values a trained entry. The zero value of a field means
+// its default.
+type AdamW struct {
+	Beta1 float64 // 0.9
+	Beta2 float64 // 0.999
+	Eps   float64 // 1e-8
+	Decay float64 // 0: decay of parameters that allow it
+	// Ledger, if set, is charged for the state.
+	Ledger *grad.Ledger
+
+	moments map[string]*moments
+	order   []string
+	buf     []float32
+}
+
+type moments struct {
+	t    *tensor.Tensor // I64 [1], steps taken
+	m, v *tensor.Tensor // the part's shape
+}
+
+// NewAdamW returns AdamW with the given decay and otherwise default settings.
+func NewAdamW(decay float64, ledger *grad.Ledger) *AdamW {
+	return &AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Decay: decay, Ledger: ledger}
+}
+
+// Step implements train.Optimizer.
+func (o *AdamW) Step(p *grad.Param, g *tensor.Tensor, lr float64) error {
+	s := o.moments[p.Name]
+	if s == nil {
+		s = &moments{tensor.NewOf(tensor.I64, 1), tensor.New(g.Shape()...), tensor.New(g.Shape()...)}
+		o.add(p.Name, s)
+	}
+	if s.m.Len() != g.Len() {
+		return fmt.Errorf("optim: %s: gradient of %d entries, state of %d", p.Name, g.Len(), s.m.Len())
+	}
+	t := s.t.I64()
+	t[0]++
+	c1, c2 := 1-math.Pow(or(o.Beta1, 0.9), float64(t[0])), 1-math.Pow(or(o.Beta2, 0.999), float64(t[0]))
+	decay := o.Decay
+	if !p.Decay {
+		decay = 0
+	}
+	return onPart(p, &o.buf, func(w []float32) {
+		gs, m, v := g.F32(), s.m.F32(), s.v.F32()
+		kernel.Parallel(len(w), 1<<14, func(lo, hi int) {
+			kernel.AdamW(w[lo:hi], gs[lo:hi], m[lo:hi], v[lo:hi], float32(lr), float32(or(o.Beta1, 0.9)), float32(or(o.Beta2, 0.999)),
+				float32(or(o.Eps, 1e-8)), float32(decay), float32(c1), float32(c2))
+		})
+	})
+}
+
+func (o *AdamW) add(name string, s *moments) {
+	if o.moments == nil {
+		o.moments = map[string]*moments{}
+	}
+	o.moments[name] = s
+	o.order = append(o.order, name)
+	o.Ledger.Add(grad.Optimizer, int64(len(s.m.Bytes())+len(s.v.Bytes())))
+}
+
+// State implements train.Optimizer.
+func (o *AdamW) State() train.State {
+	var st train.State
+	for _, name := range o.order {
+		s := o.moments[name]
+		st = append(st, train.Named{Name: name + ".step", Tensor: s.t}, train.Named{Name: name + ".exp_avg", Tensor: s.m}, train.Named{Name: name + ".exp_avg_sq", Tensor: s.v})
+	}
+	return st
+}
+
+// Restore implements train.Optimizer.
+func (o *AdamW) Restore(st train.State) error {
+	o.Ledger.Add(grad.Optimizer, -o.bytes())
+	o.moments, o.order = nil, nil
+	parts, err := group(st, "step", "exp_avg", "exp_avg_sq")
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		o.add(p.name, &moments{p.tensors[0].Clone(), p.tensors[1].Clone(), p.tensors[2].Clone()})
+	}
+	return nil
+}
+
+func (o *AdamW) bytes() int64 {
+	var n int64
+	for _, s := range o.moments {
+		n += int64(len(s.m.Bytes()) + len(s.v.Bytes()))
+	}
+	return n
+}
+
+func or(v, standard float64) float64 {
+	if v == 0 {
+		return standard
+	}
+	return v
+}
