@@ -1,0 +1,24 @@
+package catalog
+
+func optimize() []Paper {
+	return []Paper{
+		{
+			Number: 4, Slug: "bo-rep", API: "optimize.BOREP", Verb: "tare fit",
+			Title: "Bilevel Optimization under Unbounded Smoothness: A New Algorithm and Convergence Analysis",
+			Claim: "Normalised momentum above, and a lower variable that is refined once and then updated only now and then, find an ε-stationary point in O(1/ε⁴) oracle calls even where the upper gradient is not Lipschitz, as with recurrent networks.",
+			Plan:  Plan{Own: "Hyper-representation with a recurrent network, cleaning of noisy labels, and choice of regularisation for sorting text: accuracy against oracle calls and seconds.", Baselines: "StocBiO, MA-SOBA, TTSA, SABA, SUSTAIN and VRBO"},
+		},
+		{
+			Number: 35, Slug: "block-coordinate-descent", API: "optimize.BlockDescent", Verb: "tare fit",
+			Title: "Let's Make Block Coordinate Descent Converge Faster: Faster Greedy Rules, Message-Passing, Active-Set Complexity, and Superlinear Convergence",
+			Claim: "Better greedy choice of blocks, exact steps on huge tree-shaped blocks by message passing, and switching to Newton steps once the active set is found each make more progress an iteration, and end in superlinear convergence on problems with sparse solutions.",
+			Plan:  Plan{Own: "Least squares, binary and multi-class logistic regression, label propagation, bounded and L1 problems: distance to the optimum by iteration and by second, and the iteration at which the support is found.", Baselines: "random, cyclic and Gauss–Southwell choice; gradient and matrix steps"},
+		},
+		{
+			Number: 56, Slug: "sketched-sqp", API: "optimize.SketchedSQP", Verb: "tare fit",
+			Title: "Constrained Optimization via Exact Augmented Lagrangian and Randomized Iterative Sketching",
+			Claim: "Solving each Newton system of a constrained problem only as well as needed, by randomized sketching, converges almost surely from anywhere and linearly near the solution, superlinearly as the accuracy is sharpened, and beats deterministic solvers.",
+			Plan:  Plan{Own: "At least 20 benchmark problems from their published formulas, constrained logistic regression, and control of a Poisson equation: operations, seconds and rates of convergence.", Baselines: "the same method with exact factorisation, with GMRES"},
+		},
+	}
+}

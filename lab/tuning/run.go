@@ -1,0 +1,294 @@
+package tuning
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tare/engine/checkpoint"
+	"tare/engine/data"
+	"tare/engine/eval"
+	"tare/engine/grad"
+	"tare/engine/model"
+	"tare/engine/nn"
+	"tare/engine/tensor"
+	"tare/engine/train"
+	"tare/method/adapt"
+	"tare/method/quant"
+)
+
+// Data is what a run learns from and what it is measured on.
+type Data struct {
+	Train data.Source
+	Valid []*data.Batch // evaluation batches; nil for none
+	Bytes int           // length of the text that Valid stands for; 0 if not known
+}
+
+// Run is one training run. Make it with New, then Train.
+type Run struct {
+	Recipe  Recipe
+	Model   *model.Llama
+	Adapter *adapt.Adapter // nil for full fine-tuning
+	Loop    *train.Loop
+	Data    Data
+	Ledger  *grad.Ledger
+	// Trainable is how many entries train.
+	Trainable int64
+	// Curve holds the training loss of every step done, Evals the evaluations.
+	Curve []float64
+	Evals []Evaluation
+	// Seconds is the time spent in training steps, evaluations not counted.
+	Seconds float64
+	Tokens  int64 // tokens with a target that were trained on
+
+	began time.Time
+}
+
+// Evaluation is the held-out loss after a number of steps.
+type Evaluation struct {
+	Step int `json:"step"`
+	eval.LossResult
+}
+
+// New loads the model of folder src and sets the run up. The folder must stay open
+// while the run lives.
+func New(r Recipe, src *checkpoint.Folder, d Data, seed uint64) (*Run, error) {
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	run := &Run{Recipe: r, Data: d, Ledger: &grad.Ledger{}}
+	m, err := model.Load(src.Config, src, model.LoadOptions{Keep: r.Base != BaseF32, Ledger: run.Ledger})
+	if err != nil {
+		return nil, err
+	}
+	return run, run.setUp(m, seed)
+}
+
+// NewFrom sets a run up on a model that is in memory, such as a fresh one; its
+// parameters are charged to the run's ledger.
+func NewFrom(r Recipe, m *model.Llama, d Data, seed uint64) (*Run, error) {
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	run := &Run{Recipe: r, Data: d, Ledger: &grad.Ledger{}}
+	for _, p := range m.Params() {
+		run.Ledger.Add(grad.Weights, int64(len(p.Value.Bytes())))
+	}
+	return run, run.setUp(m, seed)
+}
+
+func (run *Run) setUp(m *model.Llama, seed uint64) error {
+	r := run.Recipe
+	run.Model = m
+	if limit := m.Config.MaxPositions; r.SeqLen > limit {
+		return fmt.Errorf("tuning: %w: seq_len is %d, the model has %d positions; lower seq_len", ErrRecipe, r.SeqLen, limit)
+	}
+	if r.Base == BaseQ4 {
+		if err := run.quantizeBase(); err != nil {
+			return err
+		}
+	}
+	if err := run.attach(seed); err != nil {
+		return err
+	}
+	m.Checkpointing = r.Checkpoint
+	opt, err := r.optimizer(run.Ledger)
+	if err != nil {
+		return err
+	}
+	schedule, err := train.NewSchedule(r.Schedule, r.warmup(), r.Floor)
+	if err != nil {
+		return err
+	}
+	params := m.Params()
+	run.Trainable = train.Trainable(params)
+	run.Loop = &train.Loop{
+		Task: &train.Language{Model: m, Source: run.Data.Train}, Params: params, Optimizer: opt, Tape: grad.NewTape(run.Ledger),
+		Options: train.Options{Steps: r.Steps, LR: r.LR, Schedule: schedule, Accumulate: r.Accumulate, Clip: r.Clip, Seed: seed},
+	}
+	return nil
+}
+
+// attach makes the method's part of the model trainable.
+func (run *Run) attach(seed uint64) error {
+	m := run.Model
+	if run.Recipe.Method == Full {
+		for _, p := range m.Params() {
+			p.Part = grad.Whole
+		}
+		return nil
+	}
+	method, options, err := run.Recipe.method()
+	if err != nil {
+		return fmt.Errorf("tuning: %w: %w", ErrRecipe, err)
+	}
+	held := map[*grad.Param]bool{}
+	for _, p := range m.Params() {
+		held[p] = true
+	}
+	if run.Adapter, err = adapt.Attach(m, method, options, run.Recipe.Targets, seed); err != nil {
+		return err
+	}
+	for _, p := range m.Params() {
+		if !held[p] {
+			run.Ledger.Add(grad.Weights, int64(len(p.Value.Bytes())))
+		}
+	}
+	return nil
+}
+
+// quantizeBase packs every linear layer of the blocks into 4 bits.
+func (run *Run) quantizeBase() error {
+	rtn := &quant.RTN{Group: 64}
+	for _, b := range run.Model.Blocks() {
+		for _, l := range b.Linears() {
+			w, err := nn.Materialize(l.Weight)
+			if err != nil {
+				return fmt.Errorf("tuning: %s: %w", l.Name, err)
+			}
+			for _, p := range l.Weight.Params() {
+				run.Ledger.Add(grad.Weights, -int64(len(p.Value.Bytes())))
+			}
+			if l.Weight, err = rtn.QuantizeLayer(l.Name, w, nil); err != nil {
+				return fmt.Errorf("tuning: %s: %w", l.Name, err)
+			}
+			if p, ok := l.Weight.(*nn.Packed4); ok {
+				run.Ledger.Add(grad.Weights, p.Bytes())
+			}
+		}
+	}
+	return nil
+}
+
+// Watch is told of a run's progress after every step; nil values are fine.
+type Watch struct {
+	Step func(run *Run)
+	Eval func(run *Run, e Evaluation)
+	// Save is called where the recipe says that the state is to be saved.
+	Save func(run *Run) error
+}
+
+// Train runs the remaining steps, with the evaluations that the recipe asks for:
+// before the first step, every EvalEvery steps, and after the last. When ctx ends it
+// returns ctx's error and the run stands between two steps.
+func (run *Run) Train(ctx context.Context, w Watch) error {
+	run.Loop.Hooks = append(run.Loop.Hooks, &watcher{run, w, ctx})
+	defer func() { run.Loop.Hooks = run.Loop.Hooks[:len(run.Loop.Hooks)-1] }()
+	if run.Loop.Step == 0 {
+		if err := run.evaluate(ctx, w); err != nil {
+			return err
+		}
+	}
+	err := run.Loop.Run(ctx)
+	if err != nil {
+		return err
+	}
+	if n := len(run.Evals); n == 0 || run.Evals[n-1].Step < run.Loop.Step {
+		return run.evaluate(ctx, w)
+	}
+	return nil
+}
+
+// watcher is the run's own hook: it times steps, keeps the curve and evaluates.
+type watcher struct {
+	run *Run
+	w   Watch
+	ctx context.Context
+}
+
+// BeginStep implements train.StepBeginner.
+func (h *watcher) BeginStep(*train.Loop) error {
+	h.run.began = time.Now()
+	return nil
+}
+
+// EndStep implements train.StepEnder.
+func (h *watcher) EndStep(l *train.Loop) error {
+	run, r := h.run, &h.run.Recipe
+	run.Seconds += time.Since(run.began).Seconds()
+	run.Tokens += int64(l.Count)
+	run.Curve = append(run.Curve, l.Loss)
+	if h.w.Step != nil {
+		h.w.Step(run)
+	}
+	if r.SaveEvery > 0 && l.Step%r.SaveEvery == 0 && l.Step < r.Steps && h.w.Save != nil {
+		if err := h.w.Save(run); err != nil {
+			return err
+		}
+	}
+	if r.EvalEvery > 0 && l.Step%r.EvalEvery == 0 && h.ctx.Err() == nil {
+		if err := run.evaluate(h.ctx, h.w); !errors.Is(err, context.Canceled) {
+			return err
+		}
+	}
+	return nil
+}
+
+// evaluate measures the held-out loss. It leaves the training ledger alone.
+func (run *Run) evaluate(ctx context.Context, w Watch) error {
+	if len(run.Data.Valid) == 0 {
+		return nil
+	}
+	r, err := eval.Loss(ctx, run.Model, run.Data.Valid, run.Data.Bytes, nil)
+	if err != nil {
+		return err
+	}
+	e := Evaluation{run.Loop.Step, r}
+	run.Evals = append(run.Evals, e)
+	if w.Eval != nil {
+		w.Eval(run, e)
+	}
+	return nil
+}
+
+// Final returns the last evaluation; zero before any.
+func (run *Run) Final() Evaluation {
+	if len(run.Evals) == 0 {
+		return Evaluation{}
+	}
+	return run.Evals[len(run.Evals)-1]
+}
+
+// SaveModel writes the model with everything merged as a folder, floating tensors in
+// dtype; tokenizer and other files are copied from src, when it is not nil.
+func SaveModel(dir string, m *model.Llama, dtype tensor.DType, src *checkpoint.Folder, files map[string][]byte, overwrite bool) error {
+	entries := m.Export(dtype)
+	specs := make([]checkpoint.Spec, len(entries))
+	for i, e := range entries {
+		specs[i] = checkpoint.Spec{Name: e.Name, DType: e.DType, Shape: e.Shape}
+	}
+	w, err := checkpoint.CreateFolder(dir, specs, checkpoint.FolderOptions{Overwrite: overwrite})
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	for _, e := range entries {
+		t, err := e.Read()
+		if err != nil {
+			return err
+		}
+		if err := w.Write(t); err != nil {
+			return err
+		}
+	}
+	m.Config.TorchDType = map[tensor.DType]string{tensor.F32: "float32", tensor.BF16: "bfloat16", tensor.F16: "float16"}[dtype]
+	config, err := m.Config.JSON()
+	if err != nil {
+		return err
+	}
+	if err := w.File("config.json", config); err != nil {
+		return err
+	}
+	for name, content := range files {
+		if err := w.File(name, content); err != nil {
+			return err
+		}
+	}
+	if src != nil {
+		if err := w.CopyFrom(src, checkpoint.AuxiliaryFiles()...); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}

@@ -1,0 +1,164 @@
+package tuning
+
+import (
+	"context"
+	"errors"
+	"math"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"tare/engine/checkpoint"
+	"tare/engine/grad"
+	"tare/engine/model"
+	"tare/engine/tensor"
+	"tare/engine/text"
+)
+
+const verse = "the wind was on the water and the water was on the stone and the stone was in the wind "
+
+// folder writes a tiny random model with a tokenizer and opens it.
+func folder(t *testing.T) (*checkpoint.Folder, *text.Tokenizer) {
+	t.Helper()
+	raw, err := text.Train([]string{verse}, text.TrainOptions{Vocab: 280})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := text.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := model.NewLlama(&model.Config{ModelType: "llama", VocabSize: tok.VocabSize(), HiddenSize: 32, IntermediateSize: 48, Layers: 2,
+		Heads: 4, KVHeads: 2, HeadDim: 8, MaxPositions: 64, NormEps: 1e-5, RopeTheta: 10000, HiddenAct: "silu", TieEmbeddings: true}, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "model")
+	if err := SaveModel(dir, m, tensor.F32, nil, map[string][]byte{"tokenizer.json": raw}, false); err != nil {
+		t.Fatal(err)
+	}
+	f, err := checkpoint.OpenFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f, tok
+}
+
+func recipes() map[string]Recipe {
+	out := map[string]Recipe{}
+	for method, options := range map[string]map[string]string{
+		Full: nil, "lora": {"rank": "4", "dropout": "0.2"}, "bone": {"rank": "4"}, "bat": {"rank": "8"}, "paca": {"rank": "4"},
+	} {
+		r := Default()
+		r.Method, r.Options, r.Steps, r.Batch, r.SeqLen, r.LR, r.Warmup = method, options, 12, 2, 16, 5e-3, 2
+		out[method] = r
+	}
+	r := out["lora"]
+	r.Base, r.Accumulate, r.Clip = BaseQ4, 2, 0.5
+	out["lora over q4, clipped"] = r
+	r = out["paca"]
+	r.Base, r.Checkpoint = BaseQ4, true
+	out["paca over q4, checkpointed"] = r
+	r = out[Full]
+	r.Optimizer, r.Momentum, r.LR = "sgd", 0.9, 0.05
+	out["full by sgd"] = r
+	return out
+}
+
+func newRun(t *testing.T, r Recipe) *Run {
+	t.Helper()
+	f, tok := folder(t)
+	d, err := TextData(tok, strings.Repeat(verse, 40), strings.Repeat(verse, 3), r, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, err := New(r, f, d, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return run
+}
+
+// A run that is interrupted, saved and resumed must end with the same bits as one
+// that was left alone.
+func TestResumeGivesTheSameBits(t *testing.T) {
+	for name, r := range recipes() {
+		t.Run(name, func(t *testing.T) {
+			straight := newRun(t, r)
+			if err := straight.Train(t.Context(), Watch{}); err != nil {
+				t.Fatal(err)
+			}
+			first := newRun(t, r)
+			ctx, cancel := context.WithCancel(t.Context())
+			err := first.Train(ctx, Watch{Step: func(run *Run) {
+				if run.Loop.Step == 5 {
+					cancel()
+				}
+			}})
+			if !errors.Is(err, context.Canceled) || first.Loop.Step != 5 {
+				t.Fatalf("interrupted at step %d: %v", first.Loop.Step, err)
+			}
+			state := filepath.Join(t.TempDir(), "state.safetensors")
+			if err := first.Loop.Save(state); err != nil {
+				t.Fatal(err)
+			}
+			second := newRun(t, r)
+			if err := second.Loop.Restore(state); err != nil {
+				t.Fatal(err)
+			}
+			if err := second.Train(t.Context(), Watch{}); err != nil {
+				t.Fatal(err)
+			}
+			want := straight.Model.Params()
+			for i, p := range second.Model.Params() {
+				if !p.Trains() {
+					continue
+				}
+				a, b := p.Value.F32(), want[i].Value.F32()
+				for j := range a {
+					if math.Float32bits(a[j]) != math.Float32bits(b[j]) {
+						t.Fatalf("%s[%d] is %g after resuming, %g without", p.Name, j, a[j], b[j])
+					}
+				}
+			}
+			if got, want := second.Final().Loss, straight.Final().Loss; got != want {
+				t.Errorf("held-out loss %g after resuming, %g without", got, want)
+			}
+		})
+	}
+}
+
+func TestTuningLowersTheLoss(t *testing.T) {
+	for name, r := range recipes() {
+		run := newRun(t, r)
+		if err := run.Train(t.Context(), Watch{}); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if before, after := run.Evals[0].Loss, run.Final().Loss; !(after < before) {
+			t.Errorf("%s: held-out loss %g before, %g after", name, before, after)
+		}
+		if run.Ledger.Now(grad.Activations) != 0 || run.Ledger.Now(grad.Gradients) != 0 && r.Clip == 0 && r.Accumulate == 1 {
+			t.Errorf("%s: %d bytes of activations and %d of gradients are still held", name, run.Ledger.Now(grad.Activations), run.Ledger.Now(grad.Gradients))
+		}
+	}
+}
+
+func TestRecipeSaysAllThatIsWrong(t *testing.T) {
+	r := Default()
+	r.Steps, r.LR, r.Schedule, r.Method, r.Options = 0, -1, "cosin", "lora", map[string]string{"rnk": "4"}
+	err := r.Validate()
+	if !errors.Is(err, ErrRecipe) {
+		t.Fatalf("error %v", err)
+	}
+	for _, want := range []string{"steps is 0", "lr is -1", `"cosin"`, `did you mean "rank"`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not mention %s", err, want)
+		}
+	}
+	r = Default()
+	r.Options = map[string]string{"rank": "many"}
+	if err := r.Validate(); err == nil || !strings.Contains(err.Error(), "Rank") {
+		t.Errorf("a rank that is no number: %v", err)
+	}
+}
