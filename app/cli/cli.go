@@ -1,0 +1,182 @@
+// Package cli is the command line: one file a verb that parses, calls the library
+// and prints. No algorithm lives here.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"tare/engine/checkpoint"
+	"tare/engine/data"
+	"tare/engine/generate"
+	"tare/engine/model"
+	"tare/engine/tensor/kernel"
+	"tare/engine/text"
+	"tare/lab/catalog"
+	"tare/lab/record"
+	"tare/method/adapt"
+	"tare/method/merge"
+)
+
+// The exit codes.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitBadInput    = 3
+	exitInterrupted = 130
+)
+
+// Globals are the flags of every verb.
+type Globals struct {
+	JSON    bool   `help:"Print the result as JSON on standard output."`
+	Quiet   bool   `short:"q" help:"No progress."`
+	Seed    uint64 `help:"Seed of everything random." default:"1"`
+	Threads int    `help:"Threads to compute with; 0 means all cores." default:"0"`
+}
+
+// verbs is the command line's grammar.
+type verbs struct {
+	Globals
+	Quickstart quickstart `cmd:"" help:"The main job on the embedded default: tune, quantize, merge, evaluate, report."`
+	Inspect    inspect    `cmd:"" help:"What is in a checkpoint."`
+	Diff       diff       `cmd:"" help:"What changed between two checkpoints."`
+	Tune       tune       `cmd:"" help:"Fine-tune a model, whole or through an adapter."`
+	Pretrain   pretrain   `cmd:"" help:"Train a model from nothing."`
+	Quantize   quantize   `cmd:"" help:"Store a model's weights in fewer bits."`
+	Merge      mergeVerb  `cmd:"" help:"Make one model of several, by a mergekit recipe."`
+	Eval       evalVerb   `cmd:"" help:"Loss, perplexity and exact answers of a model."`
+	Generate   generateV  `cmd:"" help:"Continue a prompt."`
+	Papers     papers     `cmd:"" help:"The catalog: every paper, its state and claim."`
+	Reproduce  reproduce  `cmd:"" help:"Measure papers' claims against their baselines on this machine."`
+	Bench      benchVerb  `cmd:"" help:"Speed of the engine, beside peers where they are installed."`
+	Version    versionCmd `cmd:"" help:"Version, processor and kernel path."`
+}
+
+// app is what a verb runs with.
+type app struct {
+	Globals
+	ctx    context.Context
+	in     io.Reader
+	out    io.Writer // results
+	errOut io.Writer // progress and remarks
+}
+
+// Main runs the command line and returns the exit code.
+func Main(args []string, in io.Reader, out, errOut io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return run(ctx, args, in, out, errOut)
+}
+
+// exited carries the code that kong asks to exit with, for help.
+type exited int
+
+func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			if e, ok := r.(exited); ok {
+				code = int(e)
+				return
+			}
+			panic(r)
+		}
+	}()
+	var v verbs
+	parser, err := kong.New(&v, kong.Name("tare"),
+		kong.Description("A weights workbench: inspect, tune, quantize, merge, evaluate and measure model checkpoints.\n\nRun \"tare quickstart\" first: it needs no files."),
+		kong.Writers(out, errOut), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Exit(func(code int) { panic(exited(code)) }))
+	if err != nil {
+		fmt.Fprintln(errOut, "tare:", err)
+		return exitFailed
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	k, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(errOut, "tare: %v\n", err)
+		return exitUsage
+	}
+	if v.Threads < 0 {
+		fmt.Fprintf(errOut, "tare: --threads %d, want 0 or more\n", v.Threads)
+		return exitUsage
+	}
+	if v.Threads > 0 {
+		kernel.SetThreads(v.Threads)
+	}
+	a := &app{Globals: v.Globals, ctx: ctx, in: in, out: out, errOut: errOut}
+	if err := k.Run(a); err != nil {
+		fmt.Fprintf(errOut, "tare: %v\n", err)
+		return codeOf(err)
+	}
+	return exitDone
+}
+
+// errUsage marks a mistake in flags or a recipe.
+var errUsage = errors.New("wrong usage")
+
+func usagef(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", errUsage, fmt.Errorf(format, args...))
+}
+
+// badInput is an error that a file which was read is to blame for.
+type badInput struct{ error }
+
+func (e badInput) Unwrap() error { return e.error }
+
+// usageErrors are mistakes in what was asked for.
+var usageErrors = []error{errUsage, catalog.ErrUnknown, adapt.ErrNoTarget, merge.ErrRecipe, merge.ErrWeights, generate.ErrTooLong, fs.ErrExist}
+
+// inputErrors are faults of files that were read.
+var inputErrors = []error{
+	fs.ErrNotExist, checkpoint.ErrFormat, checkpoint.ErrMissing, checkpoint.ErrNonFinite,
+	model.ErrConfig, model.ErrMissing, model.ErrShape, model.ErrNonFinite,
+	text.ErrFormat, data.ErrEmpty, data.ErrFormat, merge.ErrMismatch, record.ErrFormat,
+}
+
+// codeOf maps an error to the exit code that the design gives it.
+func codeOf(err error) int {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return exitInterrupted
+	}
+	for _, usage := range usageErrors {
+		if errors.Is(err, usage) {
+			return exitUsage
+		}
+	}
+	if errors.As(err, new(badInput)) {
+		return exitBadInput
+	}
+	for _, bad := range inputErrors {
+		if errors.Is(err, bad) {
+			return exitBadInput
+		}
+	}
+	return exitFailed
+}
+
+// printJSON writes v as one indented document.
+func (a *app) printJSON(v any) error {
+	enc := json.NewEncoder(a.out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// remark prints a line for the person watching, unless quiet.
+func (a *app) remark(format string, args ...any) {
+	if !a.Quiet {
+		fmt.Fprintf(a.errOut, format+"\n", args...)
+	}
+}

@@ -1,0 +1,29 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// stateDir is the folder of what is kept between runs: the one that TARE_STATE
+// names, else tare in the user's state folder.
+func stateDir() (string, error) {
+	if dir := os.Getenv("TARE_STATE"); dir != "" {
+		return dir, nil
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "tare"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("no folder to keep records in; set TARE_STATE to one: %w", err)
+	}
+	return filepath.Join(home, ".local", "state", "tare"), nil
+}
+
+// recordsPath is the file of the lab's records.
+func recordsPath() (string, error) {
+	dir, err := stateDir()
+	return filepath.Join(dir, "records.db"), err
+}
