@@ -1,0 +1,57 @@
+"""Writes adapters as PEFT saves them, with the logits that it computes.
+
+Under method/adapt/testdata/parity: base, a checkpoint, and one folder an adapter:
+adapter_config.json, adapter_model.safetensors, golden.safetensors.
+"""
+
+import shutil
+
+import torch
+from peft import BoneConfig, LoraConfig, MissConfig, get_peft_model
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from tiny import ROOT, SIZES, scatter, tidy_json, write_golden
+
+OUT = ROOT / "method/adapt/testdata/parity"
+ATTENTION = ["q_proj", "v_proj"]
+MLP = ["gate_proj", "up_proj", "down_proj"]
+
+ADAPTERS = {
+    "lora": LoraConfig(r=4, lora_alpha=8, target_modules=ATTENTION, task_type="CAUSAL_LM"),
+    "lora-rslora": LoraConfig(r=4, lora_alpha=8, use_rslora=True, target_modules=ATTENTION + MLP, task_type="CAUSAL_LM"),
+    "lora-pattern": LoraConfig(r=2, lora_alpha=3, target_modules=r".*layers\.1\.mlp\.(up|down)_proj"),
+    "bone": BoneConfig(r=8, target_modules=ATTENTION + MLP, task_type="CAUSAL_LM"),
+    "bone-padded": BoneConfig(r=5, target_modules=ATTENTION, task_type="CAUSAL_LM"),
+    "bat": BoneConfig(r=8, init_weights="bat", target_modules=ATTENTION + MLP, task_type="CAUSAL_LM"),
+    "miss": MissConfig(r=8, target_modules=ATTENTION, task_type="CAUSAL_LM"),
+}
+
+
+def trained(model, seed):
+    """Gives the adapter's parameters random values, as if it had been trained."""
+    g = torch.Generator().manual_seed(2000 + seed)
+    with torch.no_grad():
+        for _, p in sorted((n, p) for n, p in model.named_parameters() if p.requires_grad):
+            p.copy_(0.15 * torch.randn(p.shape, generator=g))
+
+
+def main():
+    shutil.rmtree(OUT, ignore_errors=True)
+    base = OUT / "base"
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**SIZES))
+    scatter(model, 100)
+    model.save_pretrained(base)
+    (base / "generation_config.json").unlink(missing_ok=True)
+    write_golden(base / "golden.safetensors", model, 100)
+    for seed, (name, config) in enumerate(ADAPTERS.items(), start=101):
+        folder = OUT / name
+        model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+        trained(model, seed)
+        model.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)
+        tidy_json(folder / "adapter_config.json", base_model_name_or_path="base")
+        write_golden(folder / "golden.safetensors", model, seed)
+
+
+if __name__ == "__main__":
+    main()

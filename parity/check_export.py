@@ -1,0 +1,107 @@
+"""Opens what Tare wrote in transformers and PEFT and compares logits.
+
+    check_export.py DIR
+
+DIR holds base (a checkpoint) and any number of other folders, checkpoints or
+adapters of base, each with logits.safetensors: ids.i and the logits.i that Tare
+computed. Exits with status 1 when a difference exceeds 1e-4 of the largest logit.
+"""
+
+import json
+import pathlib
+import sys
+import warnings
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging
+
+TOLERANCE = 1e-4
+
+
+def open_checkpoint(folder):
+    """Returns the model and a line for each tensor that transformers did not expect or find."""
+    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    return model, [f"{kind}: {keys}" for kind, keys in info.items() if keys]
+
+
+def open_paca(base):
+    """PEFT has no PaCA: the columns replace those of the base."""
+
+    def put(folder):
+        model, odd = open_checkpoint(base)
+        tensors = load_file(folder / "adapter_model.safetensors")
+        for name, index in tensors.items():
+            if name.endswith(".paca_indices"):
+                layer = name.removesuffix(".paca_indices")
+                weight = model.get_parameter(layer.removeprefix("base_model.model.") + ".weight")
+                weight.data[:, index] = tensors[layer + ".paca_w"]
+        return model, odd
+
+    return put
+
+
+def open_adapter(base):
+    def put(folder):
+        model, odd = open_checkpoint(base)
+        model = PeftModel.from_pretrained(model, folder)
+        stored = set(load_file(folder / "adapter_model.safetensors"))
+        wanted = {n.replace(".default", "") for n, _ in model.named_parameters() if ".default" in n}
+        if stored != wanted:
+            odd.append(f"names differ: {sorted(stored ^ wanted)[:4]}")
+        return model, odd
+
+    return put
+
+
+@torch.no_grad()
+def difference(model, golden):
+    """Returns the largest difference of logits over the largest logit."""
+    model.eval()
+    diff = size = 0.0
+    for i in range(sum(n.startswith("ids.") for n in golden)):
+        got = model(input_ids=golden[f"ids.{i}"][None].long()).logits[0]
+        want = golden[f"logits.{i}"].view_as(got)
+        diff, size = max(diff, (got - want).abs().max().item()), max(size, got.abs().max().item())
+    return diff / size
+
+
+def check(folder, base):
+    """Returns what opened the folder, the difference, and what was odd about it."""
+    kind, opener = "transformers", open_checkpoint
+    if (folder / "adapter_config.json").exists():
+        kind = "peft " + json.loads((folder / "adapter_config.json").read_text())["peft_type"]
+        opener = open_adapter(base)
+        if kind == "peft PACA":
+            kind, opener = "by hand PACA", open_paca(base)
+    model, odd = opener(folder)
+    return kind, difference(model, load_file(folder / "logits.safetensors")), odd
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    root = pathlib.Path(sys.argv[1])
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.simplefilter("ignore")  # PEFT's, that Bone will be MiSS
+    folders = sorted(p.parent for p in root.rglob("logits.safetensors"))
+    if not folders:
+        sys.exit(f"check_export: {root} has no folder with logits.safetensors")
+    failed = 0
+    for folder in folders:
+        try:
+            kind, diff, odd = check(folder, root / "base")
+        except Exception as e:  # a folder that does not open is a row of the table
+            kind, diff, odd = "-", float("inf"), [f"{type(e).__name__}: {e}"]
+        ok = diff <= TOLERANCE and not odd
+        failed += not ok
+        print(f"{str(folder.relative_to(root)):28} {kind:14} {diff:9.2e}  {'ok' if ok else 'FAILED ' + '; '.join(odd)}")
+    print(f"{len(folders) - failed} of {len(folders)} agree within {TOLERANCE:g}")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
