@@ -105,6 +105,9 @@ func (tp *Tape) Attention(q, k, v *Value, h Heads, seqs Sequences) *Value {
 		buf := tp.alloc(Scratch, queryBlock*keyBlock)
 		for task := lo; task < hi; task++ {
 			s, head := task/h.Q, task%h.Q
+			if seqs.Lengths[s] == 0 { // its first row may lie past the last
+				continue
+			}
 			at, n := starts[s], seqs.Lengths[s]
 			kv := head / (h.Q / h.KV)
 			attend(attendArgs{
@@ -133,6 +136,9 @@ func (tp *Tape) AttendCached(q *Value, keys, values [][]float32, kvCols int, h H
 		buf := tp.alloc(Scratch, queryBlock*keyBlock)
 		for task := lo; task < hi; task++ {
 			s, head := task/h.Q, task%h.Q
+			if seqs.Lengths[s] == 0 { // its first row may lie past the last
+				continue
+			}
 			kv := head / (h.Q / h.KV)
 			attend(attendArgs{
 				q: q.Data[starts[s]*q.Cols+head*hd:], out: out.Data[starts[s]*q.Cols+head*hd:], ldq: q.Cols,
@@ -221,6 +227,9 @@ func (tp *Tape) attentionBackward(q, k, v, out, lse *Value, dout []float32, h He
 		p, ds := tp.alloc(Scratch, queryBlock*keyBlock), tp.alloc(Scratch, queryBlock*keyBlock)
 		for task := lo; task < hi; task++ {
 			s, kv := task/h.KV, task%h.KV
+			if seqs.Lengths[s] == 0 {
+				continue
+			}
 			at, n := starts[s], seqs.Lengths[s]
 			kat := at*k.Cols + kv*hd
 			for head := kv * group; head < (kv+1)*group; head++ {
