@@ -24,6 +24,8 @@ ADAPTERS = {
     "bone-padded": BoneConfig(r=5, target_modules=ATTENTION, task_type="CAUSAL_LM"),
     "bat": BoneConfig(r=8, init_weights="bat", target_modules=ATTENTION + MLP, task_type="CAUSAL_LM"),
     "miss": MissConfig(r=8, target_modules=ATTENTION, task_type="CAUSAL_LM"),
+    "dora": LoraConfig(r=4, lora_alpha=8, use_dora=True, target_modules=ATTENTION + MLP, task_type="CAUSAL_LM"),
+    "pissa": LoraConfig(r=4, lora_alpha=8, init_lora_weights="pissa", target_modules=ATTENTION + MLP, task_type="CAUSAL_LM"),
 }
 
 

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -21,10 +22,12 @@ import (
 	"tare/engine/model"
 	"tare/engine/tensor/kernel"
 	"tare/engine/text"
+	"tare/engine/train"
 	"tare/lab/catalog"
 	"tare/lab/record"
 	"tare/method/adapt"
 	"tare/method/merge"
+	"tare/method/optim"
 )
 
 // The exit codes.
@@ -47,19 +50,19 @@ type Globals struct {
 // verbs is the command line's grammar.
 type verbs struct {
 	Globals
-	Quickstart quickstart `cmd:"" help:"The main job on the embedded default: tune, quantize, merge, evaluate, report."`
-	Inspect    inspect    `cmd:"" help:"What is in a checkpoint."`
-	Diff       diff       `cmd:"" help:"What changed between two checkpoints."`
-	Tune       tune       `cmd:"" help:"Fine-tune a model, whole or through an adapter."`
-	Pretrain   pretrain   `cmd:"" help:"Train a model from nothing."`
-	Quantize   quantize   `cmd:"" help:"Store a model's weights in fewer bits."`
-	Merge      mergeVerb  `cmd:"" help:"Make one model of several, by a mergekit recipe."`
-	Eval       evalVerb   `cmd:"" help:"Loss, perplexity and exact answers of a model."`
-	Generate   generateV  `cmd:"" help:"Continue a prompt."`
-	Papers     papers     `cmd:"" help:"The catalog: every paper, its state and claim."`
-	Reproduce  reproduce  `cmd:"" help:"Measure papers' claims against their baselines on this machine."`
-	Bench      benchVerb  `cmd:"" help:"Speed of the engine, beside peers where they are installed."`
-	Version    versionCmd `cmd:"" help:"Version, processor and kernel path."`
+	Quickstart quickstartVerb `cmd:"" help:"The main job on the embedded default: tune, quantize, merge, evaluate, report."`
+	Inspect    inspect        `cmd:"" help:"What is in a checkpoint."`
+	Diff       diff           `cmd:"" help:"What changed between two checkpoints."`
+	Tune       tune           `cmd:"" help:"Fine-tune a model, whole or through an adapter."`
+	Pretrain   pretrain       `cmd:"" help:"Train a model from nothing."`
+	Quantize   quantize       `cmd:"" help:"Store a model's weights in fewer bits."`
+	Merge      mergeVerb      `cmd:"" help:"Make one model of several, by a mergekit recipe."`
+	Eval       evalVerb       `cmd:"" help:"Loss, perplexity and exact answers of a model."`
+	Generate   generateV      `cmd:"" help:"Continue a prompt."`
+	Papers     papers         `cmd:"" help:"The catalog: every paper, its state and claim."`
+	Reproduce  reproduce      `cmd:"" help:"Measure papers' claims against their baselines on this machine."`
+	Bench      benchVerb      `cmd:"" help:"Speed of the engine, beside peers where they are installed."`
+	Version    versionCmd     `cmd:"" help:"Version, processor and kernel path."`
 }
 
 // app is what a verb runs with.
@@ -94,7 +97,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	var v verbs
 	parser, err := kong.New(&v, kong.Name("tare"),
 		kong.Description("A weights workbench: inspect, tune, quantize, merge, evaluate and measure model checkpoints.\n\nRun \"tare quickstart\" first: it needs no files."),
-		kong.Writers(out, errOut), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Writers(out, errOut), helpWords(), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Exit(func(code int) { panic(exited(code)) }))
 	if err != nil {
 		fmt.Fprintln(errOut, "tare:", err)
@@ -121,6 +124,20 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		return codeOf(err)
 	}
 	return exitDone
+}
+
+// helpWords fills the lists of known names into the flags' helps.
+func helpWords() kong.Vars {
+	var methods, optimizers []string
+	for _, m := range adapt.Methods() {
+		methods = append(methods, m.Name)
+	}
+	for _, m := range optim.Methods() {
+		optimizers = append(optimizers, m.Name)
+	}
+	return kong.Vars{
+		"methods": strings.Join(methods, ", "), "optimizers": strings.Join(optimizers, ", "), "schedules": strings.Join(train.Schedules(), ", "),
+	}
 }
 
 // errUsage marks a mistake in flags or a recipe.

@@ -227,7 +227,7 @@ func makeAdapter(modelDir, dir string) error {
 }
 
 func TestEveryVerbHasHelpWithAnExample(t *testing.T) {
-	k, err := kong.New(new(verbs))
+	k, err := kong.New(new(verbs), helpWords())
 	if err != nil {
 		t.Fatal(err)
 	}

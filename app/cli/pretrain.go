@@ -15,7 +15,7 @@ import (
 
 // pretrain trains a fresh llama-shaped model.
 type pretrain struct {
-	Recipe    recipeFile `placeholder:"FILE" help:"YAML file of these flags, as key: value with underscores."`
+	File      recipeFile `name:"recipe" placeholder:"FILE" help:"YAML file of these flags, as key: value with underscores."`
 	Out       string     `required:"" placeholder:"DIR" help:"Folder to write the model to."`
 	Data      []string   `placeholder:"FILE" help:"Text or JSON-lines files, or bundled:source, bundled:opticks."`
 	Valid     string     `placeholder:"FILE" help:"Held-out text; without it the last 5 % of the data."`

@@ -37,7 +37,7 @@ const (
 // Recipe is what a run needs to know beside model and data. Its fields are the flags
 // of the command line and the keys of a recipe file.
 type Recipe struct {
-	Method  string            `yaml:"method" default:"lora" help:"What trains: full, or an adaptation method (lora, bone, bat, paca)."`
+	Method  string            `yaml:"method" default:"lora" help:"What trains: full for everything, or one of ${methods}."`
 	Options map[string]string `yaml:"options" short:"o" placeholder:"KEY=VALUE" help:"The method's own settings, such as -o rank=16."`
 	Targets []string          `yaml:"targets" help:"Layers to adapt, by the last part of their name; all-linear (the default) for all."`
 	Base    string            `yaml:"base" default:"f32" help:"How frozen weights are held: f32, stored (as in the file), q4 (4-bit)."`
@@ -47,12 +47,12 @@ type Recipe struct {
 
 // Training is the part of a recipe that says how the loop runs.
 type Training struct {
-	Optimizer   string  `yaml:"optimizer" default:"adamw" help:"Optimizer: adamw or sgd."`
+	Optimizer   string  `yaml:"optimizer" default:"adamw" help:"One of ${optimizers}."`
 	LR          float64 `yaml:"lr" name:"lr" default:"0.001" help:"Peak learning rate."`
 	WeightDecay float64 `yaml:"weight_decay" default:"0" help:"Decoupled weight decay."`
 	Beta2       float64 `yaml:"beta2" name:"beta2" default:"0.999" help:"AdamW's second-moment decay."`
 	Momentum    float64 `yaml:"momentum" default:"0" help:"SGD's momentum."`
-	Schedule    string  `yaml:"schedule" default:"cosine" help:"Learning-rate schedule after warm-up: constant, linear, cosine."`
+	Schedule    string  `yaml:"schedule" default:"cosine" help:"Learning rate after the warm-up: one of ${schedules}."`
 	Warmup      int     `yaml:"warmup" default:"0" help:"Steps of linear warm-up; 0 takes a twentieth of all."`
 	Floor       float64 `yaml:"floor" default:"0.1" help:"Where linear and cosine end, as a fraction of the peak rate."`
 	Clip        float64 `yaml:"clip" default:"0" help:"Largest global gradient norm; 0 does not clip."`

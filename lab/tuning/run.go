@@ -161,6 +161,22 @@ func (run *Run) quantizeBase() error {
 	return nil
 }
 
+// Total returns how many entries the model has, the method's own included; packed
+// weights count by their shape.
+func (run *Run) Total() int64 {
+	var n int64
+	for _, p := range run.Model.Params() {
+		n += int64(p.Value.Len())
+	}
+	for _, l := range run.Model.Linears() {
+		if p, ok := l.Weight.(*nn.Packed4); ok {
+			out, in := p.Dims()
+			n += int64(out) * int64(in)
+		}
+	}
+	return n
+}
+
 // Watch is told of a run's progress after every step; nil values are fine.
 type Watch struct {
 	Step func(run *Run)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 
 	"tare/engine/grad"
 	"tare/engine/nn"
@@ -30,16 +31,19 @@ type LoRA struct {
 func NewLoRA() *LoRA { return &LoRA{Rank: 8, Alpha: 16} }
 
 // Validate implements Options.
-func (o *LoRA) Validate() error {
+func (o *LoRA) Validate() error { return o.validate("lora") }
+
+// validate checks the options under the name of a method that shares them.
+func (o *LoRA) validate(method string) error {
 	var errs []error
 	if o.Rank < 1 {
-		errs = append(errs, fmt.Errorf("adapt: lora: rank %d, want at least 1", o.Rank))
+		errs = append(errs, fmt.Errorf("adapt: %s: rank %d, want at least 1", method, o.Rank))
 	}
 	if !(o.Dropout >= 0 && o.Dropout < 1) {
-		errs = append(errs, fmt.Errorf("adapt: lora: dropout %g, want 0 up to but not including 1", o.Dropout))
+		errs = append(errs, fmt.Errorf("adapt: %s: dropout %g, want 0 up to but not including 1", method, o.Dropout))
 	}
 	if math.IsNaN(o.Alpha) || math.IsInf(o.Alpha, 0) {
-		errs = append(errs, fmt.Errorf("adapt: lora: alpha %g, want a finite number", o.Alpha))
+		errs = append(errs, fmt.Errorf("adapt: %s: alpha %g, want a finite number", method, o.Alpha))
 	}
 	return errors.Join(errs...)
 }
@@ -53,8 +57,18 @@ func (o *LoRA) scale() float32 {
 
 // Attach implements Options.
 func (o *LoRA) Attach(l *nn.Linear, seed uint64) (Attached, error) {
+	w, err := o.pair("lora", l, seed)
+	if err != nil {
+		return nil, err
+	}
+	l.Weight = w
+	return w, nil
+}
+
+// pair returns the layer's weight with a fresh pair A, B beside it.
+func (o *LoRA) pair(method string, l *nn.Linear, seed uint64) (*loraWeight, error) {
 	out, in := l.Weight.Dims()
-	if err := checkRank("lora", l, o.Rank, min(out, in)); err != nil {
+	if err := checkRank(method, l, o.Rank, min(out, in)); err != nil {
 		return nil, err
 	}
 	a, b := tensor.New(o.Rank, in), tensor.New(out, o.Rank)
@@ -63,13 +77,7 @@ func (o *LoRA) Attach(l *nn.Linear, seed uint64) (Attached, error) {
 	for i := range a.F32() {
 		a.F32()[i] = float32(bound * (2*rng.Float64() - 1))
 	}
-	w := &loraWeight{
-		base: l.Weight, scale: o.scale(), dropout: float32(o.Dropout),
-		a: grad.NewParam(l.Name+".lora_A.weight", a), b: grad.NewParam(l.Name+".lora_B.weight", b),
-	}
-	w.a.Part, w.b.Part = grad.Whole, grad.Whole
-	l.Weight = w
-	return w, nil
+	return newLoRAWeight(l, a, b, o.scale(), o.Dropout), nil
 }
 
 // Config implements Options.
@@ -82,16 +90,37 @@ func (o *LoRA) Config() map[string]any {
 
 // SetConfig implements Options.
 func (o *LoRA) SetConfig(c map[string]any) error {
+	if truth(c, "use_dora") {
+		return errors.New("adapt: lora: use_dora is set, which is the method dora")
+	}
+	if err := basePlain("lora", c); err != nil {
+		return err
+	}
+	return o.setConfig("lora", c)
+}
+
+// setConfig takes the keys that all methods of peft_type LORA share.
+func (o *LoRA) setConfig(method string, c map[string]any) error {
 	o.Rank, o.Alpha, o.Dropout = integer(c, "r", 8), number(c, "lora_alpha", 8), number(c, "lora_dropout", 0)
 	o.RSLoRA = truth(c, "use_rslora")
-	for _, key := range []string{"use_dora", "fan_in_fan_out"} {
-		if truth(c, key) {
-			return fmt.Errorf("adapt: lora: %s is set, which is not supported", key)
-		}
+	if truth(c, "fan_in_fan_out") {
+		return fmt.Errorf("adapt: %s: fan_in_fan_out is set, which is not supported", method)
 	}
 	for _, key := range []string{"rank_pattern", "alpha_pattern"} {
 		if m, ok := c[key].(map[string]any); ok && len(m) > 0 {
-			return fmt.Errorf("adapt: lora: %s is set, which is not supported", key)
+			return fmt.Errorf("adapt: %s: %s is set, which is not supported", method, key)
+		}
+	}
+	return nil
+}
+
+// basePlain refuses files whose A and B belong on a base that their initialisation
+// has changed.
+func basePlain(method string, c map[string]any) error {
+	init, _ := c["init_lora_weights"].(string)
+	for _, changing := range []string{"pissa", "olora", "corda", "loftq", "lora_ga"} {
+		if strings.HasPrefix(init, changing) {
+			return fmt.Errorf("adapt: %s: init_lora_weights is %q, whose base is not the plain one; save the adapter with path_initial_model_for_weight_conversion", method, init)
 		}
 	}
 	return nil
@@ -102,6 +131,15 @@ type loraWeight struct {
 	base           nn.Weight
 	a, b           *grad.Param
 	scale, dropout float32
+}
+
+func newLoRAWeight(l *nn.Linear, a, b *tensor.Tensor, scale float32, dropout float64) *loraWeight {
+	w := &loraWeight{
+		base: l.Weight, scale: scale, dropout: float32(dropout),
+		a: grad.NewParam(l.Name+".lora_A.weight", a), b: grad.NewParam(l.Name+".lora_B.weight", b),
+	}
+	w.a.Part, w.b.Part = grad.Whole, grad.Whole
+	return w
 }
 
 func (w *loraWeight) Dims() (out, in int) { return w.base.Dims() }

@@ -28,6 +28,8 @@ type Method struct {
 func Methods() []Method {
 	return []Method{
 		{"lora", "", []string{"LORA"}, func() Options { return NewLoRA() }},
+		{"dora", "", []string{"LORA"}, func() Options { return NewDoRA() }},
+		{"pissa", "", []string{"LORA"}, func() Options { return NewPiSSA() }},
 		{"bone", "bone", []string{"BONE", "MISS"}, func() Options { return NewBone() }},
 		{"bat", "bone", []string{"BONE"}, func() Options { return NewBat() }},
 		{"paca", "paca", []string{"PACA"}, func() Options { return NewPaCA() }},
