@@ -1,0 +1,279 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"sync"
+
+	"tare/engine/checkpoint"
+	"tare/engine/data"
+	"tare/engine/eval"
+	"tare/engine/text"
+	"tare/lab/bundle"
+	"tare/lab/tuning"
+)
+
+// The tune test, which the adaptation papers share: the bundled base is tuned on
+// Newton's Opticks and, from the start again, on arithmetic word problems. Arms have
+// about as many trained entries as LoRA at rank 8; an arm's learning rate is the best
+// of one grid on the validation split with seed 0.
+
+// learningRates is the grid, the same for every arm.
+var learningRates = []float64{0.0005, 0.0015, 0.004, 0.01, 0.025}
+
+// The further figures that the tune test measures.
+var (
+	earlyLoss   = Figure{"early loss", "nats", Lower} // mean training loss over the first third of the steps
+	exactAnswer = Figure{"arithmetic exact", "", Higher}
+	answerLoss  = Figure{"arithmetic loss", "nats", Lower}
+	sourceLoss  = Figure{"source loss after", "nats", Lower}
+)
+
+// opticksLoss is the tune test's own figure.
+var opticksLoss = Figure{"held-out loss on Opticks", "nats", Lower}
+
+// tuneArm is one way to tune.
+type tuneArm struct {
+	name   string
+	role   Role
+	method string
+	rank   int // 0 for full
+}
+
+// tuneTest is the bundled base and its data, opened once.
+type tuneTest struct {
+	folder *checkpoint.Folder
+	tok    *text.Tokenizer
+	source []*data.Batch
+
+	mu    sync.Mutex
+	rates map[string]float64 // chosen learning rates by arm, domain and length
+}
+
+var openTuneTest = sync.OnceValues(func() (*tuneTest, error) {
+	path, err := bundle.Folder()
+	if err != nil {
+		return nil, err
+	}
+	t := &tuneTest{rates: map[string]float64{}}
+	if t.folder, err = checkpoint.OpenFolder(path); err != nil {
+		return nil, err
+	}
+	raw, err := t.folder.Read("tokenizer.json")
+	if err != nil {
+		return nil, err
+	}
+	if t.tok, err = text.Parse(raw); err != nil {
+		return nil, err
+	}
+	const bytes = 60_000 // of the source domain are enough to see forgetting
+	t.source, err = data.WindowBatches(t.tok.EncodeOrdinary(bundle.Source(bundle.Test)[:bytes]), opticksSeq, 16)
+	return t, err
+})
+
+const (
+	opticksSeq, opticksBatch = 128, 8
+	mathSeq, mathBatch       = 64, 32
+	mathQuestions            = 200
+)
+
+// lengths are the steps of a run: to be judged, and to choose a learning rate.
+type lengths struct{ opticks, opticksChoice, math, mathChoice int }
+
+func (e Env) lengths() lengths {
+	if e.Quick {
+		return lengths{opticks: 24, opticksChoice: 8}
+	}
+	return lengths{opticks: 100, opticksChoice: 100, math: 250, mathChoice: 100}
+}
+
+// run tunes and measures one arm with one seed.
+func (a tuneArm) run(ctx context.Context, e Env, seed uint64) (Measurement, error) {
+	t, err := openTuneTest()
+	if err != nil {
+		return Measurement{}, err
+	}
+	n := e.lengths()
+	lr, err := t.rate(ctx, e, a, "opticks", n.opticksChoice)
+	if err != nil {
+		return Measurement{}, err
+	}
+	run, d, err := t.opticks(a, lr, n.opticks, bundle.Test, seed)
+	if err != nil {
+		return Measurement{}, err
+	}
+	if err := t.train(ctx, e, run, d); err != nil {
+		return Measurement{}, err
+	}
+	forgot, err := eval.Loss(ctx, run.Model, t.source, 0, nil)
+	if err != nil {
+		return Measurement{}, err
+	}
+	peak := run.Ledger.Peak()
+	m := Measurement{
+		Value: run.Final().Loss, Trainable: run.Trainable, Seconds: run.Seconds,
+		Peak: map[string]int64{Weights: peak.Weights, Gradients: peak.Gradients, Optimizer: peak.Optimizer, Activations: peak.Activations, Scratch: peak.Scratch},
+		Extra: map[string]float64{
+			earlyLoss.Name: Mean(run.Curve[:max(1, len(run.Curve)/3)]), sourceLoss.Name: forgot.Loss, "learning rate": lr,
+		},
+	}
+	for i, v := range run.Curve {
+		m.Curve = append(m.Curve, Point{i + 1, v})
+	}
+	if n.math > 0 {
+		return m, t.arithmetic(ctx, e, a, n, seed, &m)
+	}
+	return m, nil
+}
+
+// recipe is an arm's recipe.
+func (a tuneArm) recipe(lr float64, steps, batch, seqLen int) tuning.Recipe {
+	r := tuning.Default()
+	r.Method, r.LR, r.Steps, r.Batch, r.SeqLen = a.method, lr, steps, batch, seqLen
+	if a.rank > 0 {
+		r.Options = map[string]string{"rank": strconv.Itoa(a.rank)}
+	}
+	return r
+}
+
+// opticks sets a run on Opticks up, to be measured on the given split.
+func (t *tuneTest) opticks(a tuneArm, lr float64, steps int, split bundle.Split, seed uint64) (*tuning.Run, tuning.Data, error) {
+	r := a.recipe(lr, steps, opticksBatch, opticksSeq)
+	d, err := tuning.TextData(t.tok, bundle.Opticks(bundle.Train), bundle.Opticks(split), r, seed)
+	if err != nil {
+		return nil, d, err
+	}
+	run, err := tuning.New(r, t.folder, d, seed)
+	return run, d, err
+}
+
+// math sets a run on word problems up.
+func (t *tuneTest) math(a tuneArm, lr float64, steps int, seed uint64) (*tuning.Run, tuning.Data, []bundle.Problem, error) {
+	r := a.recipe(lr, steps, mathBatch, mathSeq)
+	train, valid, test := bundle.ArithmeticSplits(8000, mathQuestions, mathQuestions)
+	d, err := tuning.RecordData(t.tok, problemRecords(train), problemRecords(valid), r, -1, seed)
+	if err != nil {
+		return nil, d, nil, err
+	}
+	run, err := tuning.New(r, t.folder, d, seed)
+	return run, d, test, err
+}
+
+func problemRecords(ps []bundle.Problem) []data.Record {
+	rs := make([]data.Record, len(ps))
+	for i, p := range ps {
+		rs[i] = data.Record{Prompt: p.Prompt(), Completion: p.Completion()}
+	}
+	return rs
+}
+
+// arithmetic tunes the arm on word problems and adds its figures to m.
+func (t *tuneTest) arithmetic(ctx context.Context, e Env, a tuneArm, n lengths, seed uint64, m *Measurement) error {
+	lr, err := t.rate(ctx, e, a, "arithmetic", n.mathChoice)
+	if err != nil {
+		return err
+	}
+	run, d, test, err := t.math(a, lr, n.math, seed)
+	if err != nil {
+		return err
+	}
+	if err := t.train(ctx, e, run, d); err != nil {
+		return err
+	}
+	questions := make([]eval.Question, len(test))
+	for i, p := range test {
+		questions[i] = eval.Question{Prompt: p.Prompt(), Answer: p.Completion()}
+	}
+	right, err := eval.ExactMatch(ctx, run.Model, t.tok, questions, nil)
+	m.Extra[exactAnswer.Name], m.Extra[answerLoss.Name] = right, run.Final().Loss
+	return err
+}
+
+// train runs to the end, reporting progress.
+func (t *tuneTest) train(ctx context.Context, e Env, run *tuning.Run, _ tuning.Data) error {
+	return run.Train(ctx, tuning.Watch{Step: func(r *tuning.Run) {
+		e.Step(r.Loop.Step, r.Recipe.Steps, fmt.Sprintf("loss %.3f", r.Loop.Loss))
+	}})
+}
+
+// rate returns the arm's learning rate for a domain, trying the grid on the validation
+// split with seed 0 the first time.
+func (t *tuneTest) rate(ctx context.Context, e Env, a tuneArm, domain string, steps int) (float64, error) {
+	key := fmt.Sprint(a.method, a.rank, domain, steps)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if lr, ok := t.rates[key]; ok {
+		return lr, nil
+	}
+	grid := learningRates
+	if e.Quick {
+		grid = grid[1:4]
+	}
+	best, least := 0.0, math.Inf(1)
+	for _, lr := range grid {
+		loss, err := t.trial(ctx, e, a, domain, lr, steps)
+		if err != nil {
+			return 0, err
+		}
+		if loss < least {
+			best, least = lr, loss
+		}
+	}
+	e.Logf("learning rate %g on %s", best, domain)
+	t.rates[key] = best
+	return best, nil
+}
+
+// trial is one run of the choice of a learning rate; a run that diverges loses.
+func (t *tuneTest) trial(ctx context.Context, e Env, a tuneArm, domain string, lr float64, steps int) (float64, error) {
+	var run *tuning.Run
+	var d tuning.Data
+	var err error
+	if domain == "opticks" {
+		run, d, err = t.opticks(a, lr, steps, bundle.Valid, 0)
+	} else {
+		run, d, _, err = t.math(a, lr, steps, 0)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if err := t.train(ctx, e, run, d); err != nil {
+		if ctx.Err() != nil {
+			return 0, err
+		}
+		e.Logf("%s at learning rate %g: %v", a.name, lr, err)
+		return math.Inf(1), nil
+	}
+	return run.Final().Loss, nil
+}
+
+// matchedRank returns the rank at which a method with r·Σ perRank trained entries
+// comes nearest to LoRA at rank 8 on the bundled base's shapes.
+func matchedRank(perRank func(out, in int) int) int {
+	const loraRank = 8
+	lora, each := 0, 0
+	for _, s := range bundledShapes {
+		lora += loraRank * (s[0] + s[1])
+		each += perRank(s[0], s[1])
+	}
+	return int(math.Round(float64(lora) / float64(each)))
+}
+
+// bundledShapes are the matrices [out, in] of a block of the bundled base; a test
+// holds them against the checkpoint.
+var bundledShapes = [][2]int{{192, 192}, {96, 192}, {96, 192}, {192, 192}, {512, 192}, {512, 192}, {192, 512}}
+
+// onlyOut counts r·out entries, as methods that train columns or blocks do.
+func onlyOut(out, _ int) int { return out }
+
+// arms makes the tune test's arms of an experiment.
+func arms(list ...tuneArm) []Arm {
+	out := make([]Arm, len(list))
+	for i, a := range list {
+		out[i] = Arm{Name: a.name, Role: a.role, Run: a.run}
+	}
+	return slices.Clip(out)
+}
