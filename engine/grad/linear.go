@@ -22,7 +22,7 @@ func (tp *Tape) Linear(x *Value, w *Param) *Value {
 	out, in := w.rowsCols()
 	mustCols("Linear "+w.Name, x, in)
 	y := tp.newValue(x.Rows, out)
-	kernel.Gemm(y.Data, out, x.Rows, out, in, x.operand(false), w.Value.Operand(true), kernel.GemmOptions{})
+	kernel.Gemm(y.Data, out, x.Rows, out, in, x.operand(false), w.Value.Operand(true), kernel.GemmOptions{BF16: tp.BF16})
 	tp.recordLinear(y, x, w, 1)
 	return y
 }
@@ -33,7 +33,7 @@ func (tp *Tape) AddLinear(y, x *Value, w *Param, scale float32) *Value {
 	mustCols("AddLinear "+w.Name, x, in)
 	mustShape("AddLinear "+w.Name, y, x.Rows, out)
 	z := tp.take(y)
-	kernel.Gemm(z.Data, out, x.Rows, out, in, x.operand(false), w.Value.Operand(true), kernel.GemmOptions{Accumulate: true, Alpha: scale})
+	kernel.Gemm(z.Data, out, x.Rows, out, in, x.operand(false), w.Value.Operand(true), kernel.GemmOptions{Accumulate: true, Alpha: scale, BF16: tp.BF16})
 	tp.recordLinear(z, x, w, scale)
 	tp.passOn(z, y)
 	return z
@@ -66,7 +66,7 @@ func (tp *Tape) linearInput(x *Value, w *Param, dy []float32, scale float32) {
 	}
 	out, in := w.rowsCols()
 	dx, add := tp.into(x)
-	kernel.Gemm(dx, in, x.Rows, in, out, dense(dy, out, false), w.Value.Operand(false), kernel.GemmOptions{Accumulate: add, Alpha: scale})
+	kernel.Gemm(dx, in, x.Rows, in, out, dense(dy, out, false), w.Value.Operand(false), kernel.GemmOptions{Accumulate: add, Alpha: scale, BF16: tp.BF16})
 }
 
 // linearWeight adds the gradient of w's trained part, scale·(dyᵀ x) there. keep is
@@ -74,7 +74,7 @@ func (tp *Tape) linearInput(x *Value, w *Param, dy []float32, scale float32) {
 func (tp *Tape) linearWeight(keep *Value, w *Param, dy []float32, scale float32) {
 	out, in := w.rowsCols()
 	g, add := tp.paramGrad(w)
-	o := kernel.GemmOptions{Accumulate: add, Alpha: scale}
+	o := kernel.GemmOptions{Accumulate: add, Alpha: scale, BF16: tp.BF16}
 	n := keep.Rows
 	switch w.Part.Kind {
 	case All, Columns:
@@ -101,7 +101,7 @@ func (tp *Tape) linearEntries(g []float32, add bool, x *Value, index []int, dy [
 		lo := index[at] / in
 		hi := min(lo+tileRows, out)
 		a := kernel.Operand{F32: dy[lo:], LD: out, Trans: true}
-		kernel.Gemm(tile, in, hi-lo, in, x.Rows, a, x.operand(false), kernel.GemmOptions{Alpha: scale})
+		kernel.Gemm(tile, in, hi-lo, in, x.Rows, a, x.operand(false), kernel.GemmOptions{Alpha: scale, BF16: tp.BF16})
 		for ; at < len(index) && index[at] < hi*in; at++ {
 			v := tile[index[at]-lo*in]
 			if add {
@@ -157,13 +157,13 @@ func (tp *Tape) Columns(x *Value, index []int) *Value {
 func (tp *Tape) LinearFixed(x *Value, w kernel.Operand, out, in int) *Value {
 	mustCols("LinearFixed", x, in)
 	y := tp.newValue(x.Rows, out)
-	kernel.Gemm(y.Data, out, x.Rows, out, in, x.operand(false), w, kernel.GemmOptions{})
+	kernel.Gemm(y.Data, out, x.Rows, out, in, x.operand(false), w, kernel.GemmOptions{BF16: tp.BF16})
 	if tp.needsAny(x) {
 		back := w
 		back.Trans = !w.Trans
 		tp.record(y, nil, func(dy []float32) {
 			dx, add := tp.into(x)
-			kernel.Gemm(dx, in, x.Rows, in, out, dense(dy, out, false), back, kernel.GemmOptions{Accumulate: add})
+			kernel.Gemm(dx, in, x.Rows, in, out, dense(dy, out, false), back, kernel.GemmOptions{Accumulate: add, BF16: tp.BF16})
 		})
 	}
 	return y
@@ -177,7 +177,7 @@ func (tp *Tape) MatMul(a, b *Value, transA, transB bool) *Value {
 		panic(fmt.Sprintf("grad: MatMul of [%d, %d] and [%d, %d]", m, k, k2, n))
 	}
 	y := tp.newValue(m, n)
-	kernel.Gemm(y.Data, n, m, n, k, a.operand(transA), b.operand(transB), kernel.GemmOptions{})
+	kernel.Gemm(y.Data, n, m, n, k, a.operand(transA), b.operand(transB), kernel.GemmOptions{BF16: tp.BF16})
 	tp.recordMatMul(y, a, b, transA, transB, 1)
 	return y
 }
@@ -188,7 +188,7 @@ func (tp *Tape) AddMatMul(y, a, b *Value, transA, transB bool, scale float32) *V
 	_, n := dims(b, transB)
 	mustShape("AddMatMul", y, m, n)
 	z := tp.take(y)
-	kernel.Gemm(z.Data, n, m, n, k, a.operand(transA), b.operand(transB), kernel.GemmOptions{Accumulate: true, Alpha: scale})
+	kernel.Gemm(z.Data, n, m, n, k, a.operand(transA), b.operand(transB), kernel.GemmOptions{Accumulate: true, Alpha: scale, BF16: tp.BF16})
 	tp.recordMatMul(z, a, b, transA, transB, scale)
 	tp.passOn(z, y)
 	return z
@@ -210,7 +210,7 @@ func (tp *Tape) recordMatMul(y, a, b *Value, transA, transB bool, scale float32)
 	tp.record(y, nil, func(dy []float32) {
 		if a.needs { // d op(a) = dy op(b)ᵀ
 			da, add := tp.into(a)
-			o := kernel.GemmOptions{Accumulate: add, Alpha: scale}
+			o := kernel.GemmOptions{Accumulate: add, Alpha: scale, BF16: tp.BF16}
 			if transA {
 				kernel.Gemm(da, m, k, m, n, b.operand(transB), dense(dy, n, true), o)
 			} else {
@@ -219,7 +219,7 @@ func (tp *Tape) recordMatMul(y, a, b *Value, transA, transB bool, scale float32)
 		}
 		if b.needs { // d op(b) = op(a)ᵀ dy
 			db, add := tp.into(b)
-			o := kernel.GemmOptions{Accumulate: add, Alpha: scale}
+			o := kernel.GemmOptions{Accumulate: add, Alpha: scale, BF16: tp.BF16}
 			if transB {
 				kernel.Gemm(db, k, n, k, m, dense(dy, n, true), a.operand(transA), o)
 			} else {

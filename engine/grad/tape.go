@@ -24,16 +24,20 @@ type Value struct {
 	Data       []float32
 	Rows, Cols int
 
-	grad   []float32 // gathers while Backward runs; nil before the first contribution
-	needs  bool      // a gradient must flow to here
-	saves  int       // recorded operations that will read Data in their backward
-	closed bool      // its scope has ended: free at saves == 0
-	owned  bool      // Data came from the arena
-	param  *Param    // set on a parameter's leaf: the gradient goes there
+	grad   []float32           // gathers while Backward runs; nil before the first contribution
+	needs  bool                // a gradient must flow to here
+	saves  int                 // recorded operations that will read Data in their backward
+	closed bool                // its scope has ended: free at saves == 0
+	owned  bool                // Data came from the arena
+	param  *Param              // set on a parameter's leaf: the gradient goes there
+	remake func(dst []float32) // fills Data again from what it came from: not held until a backward reads it
 }
 
 // Grad returns the gathered gradient, for leaves after Backward; nil if none.
 func (v *Value) Grad() []float32 { return v.grad }
+
+// Needs reports whether a gradient flows to v.
+func (v *Value) Needs() bool { return v.needs }
 
 // Sink receives a parameter's gradient once a step, as soon as it is complete:
 // no part of the remaining backward pass reads that parameter, so the sink may
@@ -64,6 +68,11 @@ type Tape struct {
 
 // shared is what a tape and the sub-tapes of its checkpoints have in common.
 type shared struct {
+	// BF16 makes matrix products of layers round their operands to bfloat16 and sum in
+	// f32, forward and backward: faster where the processor has it. Weights, sums,
+	// norms, attention and the loss stay in f32.
+	BF16 bool
+
 	arena    arena
 	rng      uint64   // state of the dropout stream
 	counting bool     // a checkpoint's first pass: count uses of parameters, record nothing
@@ -83,6 +92,10 @@ func NewTape(ledger *Ledger) *Tape {
 
 // Seed sets the stream of random numbers that Dropout draws from.
 func (tp *Tape) Seed(seed uint64) { tp.rng = seed }
+
+// Training reports whether the pass is one that will be differentiated: the tape
+// records, or a checkpoint runs for the first time.
+func (tp *Tape) Training() bool { return tp.recording || tp.counting }
 
 // Recording reports whether operations are being recorded.
 func (tp *Tape) Recording() bool { return tp.recording }
@@ -230,9 +243,9 @@ func (tp *Tape) close(v *Value) {
 	tp.settle(v)
 }
 
-// settle frees v's data if nobody will read it again.
+// settle frees v's data if nobody will read it again, or if it can be made again.
 func (tp *Tape) settle(v *Value) {
-	if v.closed && v.saves == 0 && v.owned {
+	if v.closed && v.owned && (v.saves == 0 || v.remake != nil) {
 		tp.release(Activations, v.Data)
 		v.Data, v.owned = nil, false
 	}
@@ -310,6 +323,7 @@ func (tp *Tape) run() {
 		tp.nodes[i] = node{}
 		if tp.err == nil {
 			if n.out.grad != nil || n.out.param != nil {
+				tp.restore(n.saved)
 				n.back(n.out.grad)
 			}
 			if n.pass != nil && n.out.grad != nil {
@@ -327,11 +341,23 @@ func (tp *Tape) run() {
 			n.out.grad = nil
 		}
 		for _, v := range n.saved {
-			v.saves--
-			tp.settle(v)
+			if v.saves--; v.saves == 0 {
+				tp.settle(v)
+			}
 		}
 	}
 	tp.nodes = tp.nodes[:0]
+}
+
+// restore makes values again that were dropped after the forward pass; they stay
+// until the last backward that reads them has run.
+func (tp *Tape) restore(saved []*Value) {
+	for _, v := range saved {
+		if v.remake != nil && v.Data == nil {
+			v.Data, v.owned = tp.alloc(Activations, v.Rows*v.Cols), true
+			v.remake(v.Data)
+		}
+	}
 }
 
 // used notes that one use of p has been differentiated, and hands the gradient

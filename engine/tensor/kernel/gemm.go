@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"math"
 	"sync"
 	"unsafe"
 )
@@ -61,7 +62,7 @@ func multiply(c []float32, ldc, m, n, k int, a, b Operand, o GemmOptions, split 
 		dotRows(c, ldc, m, n, k, a, b, o, split)
 		return
 	}
-	s := shape()
+	s := shape(o.BF16)
 	width := max(s.cols, packedMax/k/s.cols*s.cols)
 	for j := 0; j < n; j += width {
 		g := product{s: s, c: c, ldc: ldc, m: m, n: n, k: k, a: a, b: b, o: o, j0: j, j1: min(n, j+width)}
@@ -135,6 +136,7 @@ type tileShape struct {
 	// transpose writes src [lanes, k] as dst [k, lanes]; strides in bytes.
 	transpose func(dst *float32, dstStride int, src *float32, srcStride, k int)
 	lanes     int
+	pairs     bool // elements are pairs of bfloat16 along k
 }
 
 // tile is what a micro-kernel reads; gen/gemm.go knows the offsets. Strides are in
@@ -153,8 +155,8 @@ type tile struct {
 
 // workspace is one goroutine's memory for a product.
 type workspace struct {
-	a, row []float32
-	t      tile
+	a, row, rows []float32
+	t            tile
 }
 
 var (
@@ -178,8 +180,9 @@ type product struct {
 	a, b            Operand
 	o               GemmOptions
 	j0, j1          int
-	depth           int       // of a block of k
-	packed          []float32 // B by panels of s.cols columns, each [k, s.cols]; nil when B is read in place
+	units           int       // elements along k as the micro-kernels see them: k, or pairs of it
+	depth           int       // of a block of units
+	packed          []float32 // B by panels of s.cols columns, each [units, s.cols]; nil when B is read in place
 	blockRows       int
 	rowBlocks       int
 	groups, inGroup int // groups of panels, and panels in each
@@ -189,13 +192,17 @@ type product struct {
 func (g *product) run(split splitter) {
 	s := g.s
 	count := (g.j1 - g.j0 + s.cols - 1) / s.cols
-	blocks := (g.k + kBlock - 1) / kBlock
-	g.depth = ((g.k+blocks-1)/blocks + 3) &^ 3
-	if g.b.Trans || g.b.F32 == nil || g.m > 2*s.rows || (g.j1-g.j0)%s.cols != 0 {
+	g.units = g.k
+	if s.pairs {
+		g.units = (g.k + 1) / 2
+	}
+	blocks := (g.units + kBlock - 1) / kBlock
+	g.depth = ((g.units+blocks-1)/blocks + 3) &^ 3
+	if g.b.Trans || g.b.F32 == nil || g.o.BF16 || g.m > 2*s.rows || (g.j1-g.j0)%s.cols != 0 {
 		buf := panels.Get().(*[]float32)
 		defer panels.Put(buf)
-		g.packed = sized(buf, count*s.cols*g.k)
-		split(count, max(1, (1<<14)/(s.cols*g.k)), g.pack)
+		g.packed = sized(buf, count*s.cols*g.units)
+		split(count, max(1, (1<<14)/(s.cols*g.units)), g.pack)
 	}
 	// Blocks of rows that fit the second-level cache; where there are too few to
 	// share, groups of columns as well.
@@ -210,7 +217,7 @@ func (g *product) run(split splitter) {
 	g.groups = min(count, max(1, wanted/g.rowBlocks))
 	g.inGroup = (count + g.groups - 1) / g.groups
 	g.groups = (count + g.inGroup - 1) / g.inGroup
-	work := 2 * g.blockRows * g.inGroup * s.cols * g.k
+	work := 2 * g.blockRows * g.inGroup * s.cols * g.units
 	split(g.rowBlocks*g.groups, max(1, (1<<17)/work), g.compute)
 }
 
@@ -220,18 +227,72 @@ func (g *product) pack(lo, hi int) {
 	ws := workspaces.Get().(*workspace)
 	defer workspaces.Put(ws)
 	for p := lo; p < hi; p++ {
-		dst := g.packed[p*s.cols*g.k : (p+1)*s.cols*g.k]
+		dst := g.packed[p*s.cols*g.units : (p+1)*s.cols*g.units]
 		j := g.j0 + p*s.cols
 		cols := min(s.cols, g.j1-j)
 		if g.b.Trans {
 			g.packTransposed(dst, j, cols, ws)
 			continue
 		}
-		for r := range g.k {
+		for r := range g.units {
 			d := dst[r*s.cols : (r+1)*s.cols]
-			g.b.read(d[:cols], r, j)
+			g.unit(d[:cols], &g.b, r, g.k, j, ws)
 			clear(d[cols:])
 		}
+	}
+}
+
+// unit writes len(dst) elements along a stored row of x: row u, or the pairs of rows
+// 2u and 2u+1, of which those from limit on are zero.
+func (g *product) unit(dst []float32, x *Operand, u, limit, col int, ws *workspace) {
+	if !g.s.pairs {
+		x.read(dst, u, col)
+		if g.o.BF16 {
+			roundBF16(dst)
+		}
+		return
+	}
+	both := sized(&ws.row, 2*len(dst))
+	low, high := both[:len(dst)], both[len(dst):]
+	x.read(low, 2*u, col)
+	if 2*u+1 < limit {
+		x.read(high, 2*u+1, col)
+	} else {
+		clear(high)
+	}
+	pairRows(dst, low, high)
+}
+
+// line writes k elements of stored row r of x from column col on, as units.
+func (g *product) line(dst []float32, x *Operand, r, col, k int, ws *workspace) {
+	if !g.s.pairs {
+		x.read(dst[:k], r, col)
+		if g.o.BF16 {
+			roundBF16(dst[:k])
+		}
+		return
+	}
+	halves := asHalves(dst)
+	if x.BF16 != nil {
+		copy(halves, x.BF16[r*x.LD+col:][:k])
+	} else {
+		wide := sized(&ws.row, k)
+		x.read(wide, r, col)
+		F32ToBF16(halves[:k], wide)
+	}
+	clear(halves[k:])
+}
+
+// asHalves is the same memory as pairs of bfloat16.
+func asHalves(s []float32) []uint16 {
+	return unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(s))), 2*len(s))
+}
+
+// roundBF16 rounds x to bfloat16 in place.
+func roundBF16(x []float32) {
+	for i, v := range x {
+		b := math.Float32bits(v)
+		x[i] = math.Float32frombits((b + 0x7fff + b>>16&1) &^ 0xffff)
 	}
 }
 
@@ -239,28 +300,28 @@ func (g *product) pack(lo, hi int) {
 func (g *product) packTransposed(dst []float32, j, cols int, ws *workspace) {
 	s := g.s
 	src, stride := g.b.F32, g.b.LD
-	if src == nil { // widen the rows first
-		stride = g.k
-		src = sized(&ws.row, cols*g.k)
+	if src == nil || g.o.BF16 { // bring the rows into their form first
+		stride = g.units
+		src = sized(&ws.rows, cols*g.units)
 		for i := range cols {
-			g.b.read(src[i*g.k:(i+1)*g.k], j+i, 0)
+			g.line(src[i*g.units:(i+1)*g.units], &g.b, j+i, 0, g.k, ws)
 		}
 		j = 0
 	}
 	i := 0
 	if s.transpose != nil {
 		for ; i+s.lanes <= cols; i += s.lanes {
-			s.transpose(&dst[i], 4*s.cols, &src[(j+i)*stride], 4*stride, g.k)
+			s.transpose(&dst[i], 4*s.cols, &src[(j+i)*stride], 4*stride, g.units)
 		}
 	}
 	for ; i < s.cols; i++ {
 		if i >= cols {
-			for r := range g.k {
+			for r := range g.units {
 				dst[r*s.cols+i] = 0
 			}
 			continue
 		}
-		row := src[(j+i)*stride:][:g.k]
+		row := src[(j+i)*stride:][:g.units]
 		for r, v := range row {
 			dst[r*s.cols+i] = v
 		}
@@ -287,8 +348,8 @@ func (g *product) block(ws *workspace, i0, i1, j0, j1 int) {
 	s, t := g.s, &ws.t
 	t.ldc = 4 * g.ldc
 	t.alpha = g.o.Alpha
-	for k0 := 0; k0 < g.k; k0 += g.depth {
-		t.k = min(g.depth, g.k-k0)
+	for k0 := 0; k0 < g.units; k0 += g.depth {
+		t.k = min(g.depth, g.units-k0)
 		a, rowStep, form := g.left(ws, i0, i1, k0, t.k, j1-j0)
 		t.accumulate = 1
 		if k0 == 0 && !g.o.Accumulate {
@@ -309,7 +370,7 @@ func (g *product) block(ws *workspace, i0, i1, j0, j1 int) {
 func (g *product) right(t *tile, j, cols, k0 int) {
 	s := g.s
 	if g.packed != nil {
-		t.b = unsafe.Pointer(&g.packed[(j-g.j0)*g.k+k0*s.cols])
+		t.b = unsafe.Pointer(&g.packed[(j-g.j0)*g.units+k0*s.cols])
 		t.ldb = 4 * s.cols
 	} else {
 		t.b = unsafe.Pointer(&g.b.F32[k0*g.b.LD+j])
@@ -333,15 +394,14 @@ var laneMask = func() (m [64]int32) {
 	return m
 }()
 
-// left returns rows [i0, i1) of A in columns [k0, k0+k): copied with a stride that
-// does not collide in the cache, unless so few panels use them that they are better
-// read in place. form is the micro-kernels that read them, rowStep the distance of
-// rows.
+// left returns rows [i0, i1) of A in units [k0, k0+k): copied with a stride that does
+// not collide in the cache, unless so few panels use them that they are better read in
+// place. form is the micro-kernels that read them, rowStep the distance of rows.
 func (g *product) left(ws *workspace, i0, i1, k0, k, columns int) (a []float32, rowStep int, form []func(*byte)) {
 	s, t := g.s, &ws.t
 	const pad = 16
 	rows := i1 - i0
-	inPlace := g.a.F32 != nil && columns <= 2*s.cols
+	inPlace := g.a.F32 != nil && !g.o.BF16 && columns <= 2*s.cols
 	if g.a.Trans {
 		if inPlace {
 			t.lda = 4 * g.a.LD
@@ -350,7 +410,7 @@ func (g *product) left(ws *workspace, i0, i1, k0, k, columns int) (a []float32, 
 		stride := rows + pad
 		a = sized(&ws.a, k*stride)
 		for r := range k {
-			g.a.read(a[r*stride:r*stride+rows], k0+r, i0)
+			g.unit(a[r*stride:r*stride+rows], &g.a, k0+r, g.k, i0, ws)
 		}
 		t.lda = 4 * stride
 		return a, 1, s.col
@@ -361,8 +421,12 @@ func (g *product) left(ws *workspace, i0, i1, k0, k, columns int) (a []float32, 
 	}
 	stride := k + pad
 	a = sized(&ws.a, rows*stride)
+	from, n := k0, k
+	if s.pairs {
+		from, n = 2*k0, min(2*k, g.k-2*k0)
+	}
 	for r := range rows {
-		g.a.read(a[r*stride:r*stride+k], i0+r, k0)
+		g.line(a[r*stride:r*stride+k], &g.a, i0+r, from, n, ws)
 	}
 	t.lda = 4 * stride
 	return a, stride, s.row

@@ -9,140 +9,280 @@ package kernel
 //go:noescape
 func tileRow1x32(t *byte)
 
+// tileRow1x32Pairs computes 1 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileRow1x32Pairs(t *byte)
+
 // tileCol1x32 computes 1 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart.
 //
 //go:noescape
 func tileCol1x32(t *byte)
+
+// tileCol1x32Pairs computes 1 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileCol1x32Pairs(t *byte)
 
 // tileRow2x32 computes 2 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart.
 //
 //go:noescape
 func tileRow2x32(t *byte)
 
+// tileRow2x32Pairs computes 2 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileRow2x32Pairs(t *byte)
+
 // tileCol2x32 computes 2 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart.
 //
 //go:noescape
 func tileCol2x32(t *byte)
+
+// tileCol2x32Pairs computes 2 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileCol2x32Pairs(t *byte)
 
 // tileRow3x32 computes 3 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart.
 //
 //go:noescape
 func tileRow3x32(t *byte)
 
+// tileRow3x32Pairs computes 3 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileRow3x32Pairs(t *byte)
+
 // tileCol3x32 computes 3 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart.
 //
 //go:noescape
 func tileCol3x32(t *byte)
+
+// tileCol3x32Pairs computes 3 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileCol3x32Pairs(t *byte)
 
 // tileRow4x32 computes 4 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart.
 //
 //go:noescape
 func tileRow4x32(t *byte)
 
+// tileRow4x32Pairs computes 4 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileRow4x32Pairs(t *byte)
+
 // tileCol4x32 computes 4 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart.
 //
 //go:noescape
 func tileCol4x32(t *byte)
+
+// tileCol4x32Pairs computes 4 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileCol4x32Pairs(t *byte)
 
 // tileRow5x32 computes 5 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart.
 //
 //go:noescape
 func tileRow5x32(t *byte)
 
+// tileRow5x32Pairs computes 5 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileRow5x32Pairs(t *byte)
+
 // tileCol5x32 computes 5 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart.
 //
 //go:noescape
 func tileCol5x32(t *byte)
+
+// tileCol5x32Pairs computes 5 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileCol5x32Pairs(t *byte)
 
 // tileRow6x32 computes 6 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart.
 //
 //go:noescape
 func tileRow6x32(t *byte)
 
+// tileRow6x32Pairs computes 6 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileRow6x32Pairs(t *byte)
+
 // tileCol6x32 computes 6 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart.
 //
 //go:noescape
 func tileCol6x32(t *byte)
+
+// tileCol6x32Pairs computes 6 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileCol6x32Pairs(t *byte)
 
 // tileRow7x32 computes 7 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart.
 //
 //go:noescape
 func tileRow7x32(t *byte)
 
+// tileRow7x32Pairs computes 7 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileRow7x32Pairs(t *byte)
+
 // tileCol7x32 computes 7 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart.
 //
 //go:noescape
 func tileCol7x32(t *byte)
+
+// tileCol7x32Pairs computes 7 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileCol7x32Pairs(t *byte)
 
 // tileRow8x32 computes 8 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart.
 //
 //go:noescape
 func tileRow8x32(t *byte)
 
+// tileRow8x32Pairs computes 8 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileRow8x32Pairs(t *byte)
+
 // tileCol8x32 computes 8 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart.
 //
 //go:noescape
 func tileCol8x32(t *byte)
+
+// tileCol8x32Pairs computes 8 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileCol8x32Pairs(t *byte)
 
 // tileRow9x32 computes 9 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart.
 //
 //go:noescape
 func tileRow9x32(t *byte)
 
+// tileRow9x32Pairs computes 9 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileRow9x32Pairs(t *byte)
+
 // tileCol9x32 computes 9 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart.
 //
 //go:noescape
 func tileCol9x32(t *byte)
+
+// tileCol9x32Pairs computes 9 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileCol9x32Pairs(t *byte)
 
 // tileRow10x32 computes 10 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart.
 //
 //go:noescape
 func tileRow10x32(t *byte)
 
+// tileRow10x32Pairs computes 10 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileRow10x32Pairs(t *byte)
+
 // tileCol10x32 computes 10 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart.
 //
 //go:noescape
 func tileCol10x32(t *byte)
+
+// tileCol10x32Pairs computes 10 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileCol10x32Pairs(t *byte)
 
 // tileRow11x32 computes 11 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart.
 //
 //go:noescape
 func tileRow11x32(t *byte)
 
+// tileRow11x32Pairs computes 11 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileRow11x32Pairs(t *byte)
+
 // tileCol11x32 computes 11 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart.
 //
 //go:noescape
 func tileCol11x32(t *byte)
+
+// tileCol11x32Pairs computes 11 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileCol11x32Pairs(t *byte)
 
 // tileRow12x32 computes 12 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart.
 //
 //go:noescape
 func tileRow12x32(t *byte)
 
+// tileRow12x32Pairs computes 12 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileRow12x32Pairs(t *byte)
+
 // tileCol12x32 computes 12 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart.
 //
 //go:noescape
 func tileCol12x32(t *byte)
+
+// tileCol12x32Pairs computes 12 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileCol12x32Pairs(t *byte)
 
 // tileRow13x32 computes 13 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart.
 //
 //go:noescape
 func tileRow13x32(t *byte)
 
+// tileRow13x32Pairs computes 13 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileRow13x32Pairs(t *byte)
+
 // tileCol13x32 computes 13 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart.
 //
 //go:noescape
 func tileCol13x32(t *byte)
+
+// tileCol13x32Pairs computes 13 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileCol13x32Pairs(t *byte)
 
 // tileRow14x32 computes 14 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart.
 //
 //go:noescape
 func tileRow14x32(t *byte)
 
+// tileRow14x32Pairs computes 14 rows by 32 columns of C as the tile at t says, where A's rows lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileRow14x32Pairs(t *byte)
+
 // tileCol14x32 computes 14 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart.
 //
 //go:noescape
 func tileCol14x32(t *byte)
+
+// tileCol14x32Pairs computes 14 rows by 32 columns of C as the tile at t says, where A's columns lie lda apart, of pairs of bfloat16.
+//
+//go:noescape
+func tileCol14x32Pairs(t *byte)
 
 // tileRow1x16 computes 1 rows by 16 columns of C as the tile at t says, where A's rows lie lda apart.
 //

@@ -100,6 +100,152 @@ write:
 	VZEROUPPER
 	RET
 
+// func tileRow1x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileRow1x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 4(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 12(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         $0x10, R8
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         $0x04, R8
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	VZEROUPPER
+	RET
+
 // func tileCol1x32(t *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tileCol1x32(SB), NOSPLIT, $0-8
@@ -161,6 +307,155 @@ one:
 	VBROADCASTSS (R8), Z2
 	VFMADD231PS  Z2, Z0, Z4
 	VFMADD231PS  Z2, Z1, Z5
+	ADDQ         AX, R8
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	VZEROUPPER
+	RET
+
+// func tileCol1x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileCol1x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         AX, R8
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
 	ADDQ         AX, R8
 	DECQ         CX
 	JNE          one
@@ -327,6 +622,234 @@ write:
 	VZEROUPPER
 	RET
 
+// func tileRow2x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileRow2x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 4(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 12(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         $0x10, R8
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         $0x04, R8
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	VZEROUPPER
+	RET
+
 // func tileCol2x32(t *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tileCol2x32(SB), NOSPLIT, $0-8
@@ -408,6 +931,237 @@ one:
 	VBROADCASTSS 4(R8), Z3
 	VFMADD231PS  Z3, Z0, Z6
 	VFMADD231PS  Z3, Z1, Z7
+	ADDQ         AX, R8
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	VZEROUPPER
+	RET
+
+// func tileCol2x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileCol2x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         AX, R8
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
 	ADDQ         AX, R8
 	DECQ         CX
 	JNE          one
@@ -618,6 +1372,316 @@ write:
 	VZEROUPPER
 	RET
 
+// func tileRow3x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileRow3x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 4(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 12(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	ADDQ         $0x10, R8
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	ADDQ         $0x04, R8
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	VZEROUPPER
+	RET
+
 // func tileCol3x32(t *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tileCol3x32(SB), NOSPLIT, $0-8
@@ -719,6 +1783,319 @@ one:
 	VBROADCASTSS 8(R8), Z2
 	VFMADD231PS  Z2, Z0, Z8
 	VFMADD231PS  Z2, Z1, Z9
+	ADDQ         AX, R8
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	VZEROUPPER
+	RET
+
+// func tileCol3x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileCol3x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	ADDQ         AX, R8
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
 	ADDQ         AX, R8
 	DECQ         CX
 	JNE          one
@@ -977,6 +2354,402 @@ write:
 	VZEROUPPER
 	RET
 
+// func tileRow4x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileRow4x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	LEAQ       (R8)(AX*1), R9
+	LEAQ       (R9)(AX*2), R9
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 4(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 12(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	ADDQ         $0x10, R8
+	ADDQ         $0x10, R9
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	VZEROUPPER
+	RET
+
 // func tileCol4x32(t *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tileCol4x32(SB), NOSPLIT, $0-8
@@ -1098,6 +2871,401 @@ one:
 	VBROADCASTSS 12(R8), Z3
 	VFMADD231PS  Z3, Z0, Z10
 	VFMADD231PS  Z3, Z1, Z11
+	ADDQ         AX, R8
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	VZEROUPPER
+	RET
+
+// func tileCol4x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileCol4x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	ADDQ         AX, R8
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
 	ADDQ         AX, R8
 	DECQ         CX
 	JNE          one
@@ -1400,6 +3568,484 @@ write:
 	VZEROUPPER
 	RET
 
+// func tileRow5x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileRow5x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	LEAQ       (R8)(AX*1), R9
+	LEAQ       (R9)(AX*2), R9
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 4(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 4(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 8(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 12(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 12(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         $0x10, R8
+	ADDQ         $0x10, R9
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	VZEROUPPER
+	RET
+
 // func tileCol5x32(t *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tileCol5x32(SB), NOSPLIT, $0-8
@@ -1541,6 +4187,483 @@ one:
 	VBROADCASTSS 16(R8), Z2
 	VFMADD231PS  Z2, Z0, Z12
 	VFMADD231PS  Z2, Z1, Z13
+	ADDQ         AX, R8
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	VZEROUPPER
+	RET
+
+// func tileCol5x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileCol5x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         AX, R8
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
 	ADDQ         AX, R8
 	DECQ         CX
 	JNE          one
@@ -1887,6 +5010,566 @@ write:
 	VZEROUPPER
 	RET
 
+// func tileRow6x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileRow6x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	LEAQ       (R8)(AX*1), R9
+	LEAQ       (R9)(AX*2), R9
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 4(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 4(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 8(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 12(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 12(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         $0x10, R8
+	ADDQ         $0x10, R9
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	VMULPS       Z2, Z14, Z14
+	VMULPS       Z2, Z15, Z15
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+	VADDPS       Z0, Z14, Z14
+	VADDPS       Z1, Z15, Z15
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z14, Z14
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z15, Z15
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z14, K1, (R8)
+	VMOVUPS Z15, K2, 64(R8)
+	VZEROUPPER
+	RET
+
 // func tileCol6x32(t *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tileCol6x32(SB), NOSPLIT, $0-8
@@ -2048,6 +5731,565 @@ one:
 	VBROADCASTSS 20(R8), Z3
 	VFMADD231PS  Z3, Z0, Z14
 	VFMADD231PS  Z3, Z1, Z15
+	ADDQ         AX, R8
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	VMULPS       Z2, Z14, Z14
+	VMULPS       Z2, Z15, Z15
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+	VADDPS       Z0, Z14, Z14
+	VADDPS       Z1, Z15, Z15
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z14, Z14
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z15, Z15
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z14, K1, (R8)
+	VMOVUPS Z15, K2, 64(R8)
+	VZEROUPPER
+	RET
+
+// func tileCol6x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileCol6x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         AX, R8
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
 	ADDQ         AX, R8
 	DECQ         CX
 	JNE          one
@@ -2442,6 +6684,652 @@ write:
 	VZEROUPPER
 	RET
 
+// func tileRow7x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileRow7x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	LEAQ       (R8)(AX*1), R9
+	LEAQ       (R9)(AX*2), R9
+	LEAQ       (R9)(AX*1), R10
+	LEAQ       (R10)(AX*2), R10
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 4(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 4(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 8(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 12(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 12(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	ADDQ         $0x10, R8
+	ADDQ         $0x10, R9
+	ADDQ         $0x10, R10
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	VMULPS       Z2, Z14, Z14
+	VMULPS       Z2, Z15, Z15
+	VMULPS       Z2, Z16, Z16
+	VMULPS       Z2, Z17, Z17
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+	VADDPS       Z0, Z14, Z14
+	VADDPS       Z1, Z15, Z15
+	VADDPS       Z0, Z16, Z16
+	VADDPS       Z1, Z17, Z17
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z14, Z14
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z15, Z15
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z16, Z16
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z17, Z17
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z14, K1, (R8)
+	VMOVUPS Z15, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z16, K1, (R8)
+	VMOVUPS Z17, K2, 64(R8)
+	VZEROUPPER
+	RET
+
 // func tileCol7x32(t *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tileCol7x32(SB), NOSPLIT, $0-8
@@ -2623,6 +7511,647 @@ one:
 	VBROADCASTSS 24(R8), Z2
 	VFMADD231PS  Z2, Z0, Z16
 	VFMADD231PS  Z2, Z1, Z17
+	ADDQ         AX, R8
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	VMULPS       Z2, Z14, Z14
+	VMULPS       Z2, Z15, Z15
+	VMULPS       Z2, Z16, Z16
+	VMULPS       Z2, Z17, Z17
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+	VADDPS       Z0, Z14, Z14
+	VADDPS       Z1, Z15, Z15
+	VADDPS       Z0, Z16, Z16
+	VADDPS       Z1, Z17, Z17
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z14, Z14
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z15, Z15
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z16, Z16
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z17, Z17
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z14, K1, (R8)
+	VMOVUPS Z15, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z16, K1, (R8)
+	VMOVUPS Z17, K2, 64(R8)
+	VZEROUPPER
+	RET
+
+// func tileCol7x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileCol7x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	ADDQ         AX, R8
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
 	ADDQ         AX, R8
 	DECQ         CX
 	JNE          one
@@ -3061,6 +8590,734 @@ write:
 	VZEROUPPER
 	RET
 
+// func tileRow8x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileRow8x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	LEAQ       (R8)(AX*1), R9
+	LEAQ       (R9)(AX*2), R9
+	LEAQ       (R9)(AX*1), R10
+	LEAQ       (R10)(AX*2), R10
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 4(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 4(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 8(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 12(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 12(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	ADDQ         $0x10, R8
+	ADDQ         $0x10, R9
+	ADDQ         $0x10, R10
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	VMULPS       Z2, Z14, Z14
+	VMULPS       Z2, Z15, Z15
+	VMULPS       Z2, Z16, Z16
+	VMULPS       Z2, Z17, Z17
+	VMULPS       Z2, Z18, Z18
+	VMULPS       Z2, Z19, Z19
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+	VADDPS       Z0, Z14, Z14
+	VADDPS       Z1, Z15, Z15
+	VADDPS       Z0, Z16, Z16
+	VADDPS       Z1, Z17, Z17
+	VADDPS       Z0, Z18, Z18
+	VADDPS       Z1, Z19, Z19
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z14, Z14
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z15, Z15
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z16, Z16
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z17, Z17
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z18, Z18
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z19, Z19
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z14, K1, (R8)
+	VMOVUPS Z15, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z16, K1, (R8)
+	VMOVUPS Z17, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z18, K1, (R8)
+	VMOVUPS Z19, K2, 64(R8)
+	VZEROUPPER
+	RET
+
 // func tileCol8x32(t *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tileCol8x32(SB), NOSPLIT, $0-8
@@ -3262,6 +9519,729 @@ one:
 	VBROADCASTSS 28(R8), Z3
 	VFMADD231PS  Z3, Z0, Z18
 	VFMADD231PS  Z3, Z1, Z19
+	ADDQ         AX, R8
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	VMULPS       Z2, Z14, Z14
+	VMULPS       Z2, Z15, Z15
+	VMULPS       Z2, Z16, Z16
+	VMULPS       Z2, Z17, Z17
+	VMULPS       Z2, Z18, Z18
+	VMULPS       Z2, Z19, Z19
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+	VADDPS       Z0, Z14, Z14
+	VADDPS       Z1, Z15, Z15
+	VADDPS       Z0, Z16, Z16
+	VADDPS       Z1, Z17, Z17
+	VADDPS       Z0, Z18, Z18
+	VADDPS       Z1, Z19, Z19
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z14, Z14
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z15, Z15
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z16, Z16
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z17, Z17
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z18, Z18
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z19, Z19
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z14, K1, (R8)
+	VMOVUPS Z15, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z16, K1, (R8)
+	VMOVUPS Z17, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z18, K1, (R8)
+	VMOVUPS Z19, K2, 64(R8)
+	VZEROUPPER
+	RET
+
+// func tileCol8x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileCol8x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	ADDQ         AX, R8
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
 	ADDQ         AX, R8
 	DECQ         CX
 	JNE          one
@@ -3744,6 +10724,816 @@ write:
 	VZEROUPPER
 	RET
 
+// func tileRow9x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileRow9x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	LEAQ       (R8)(AX*1), R9
+	LEAQ       (R9)(AX*2), R9
+	LEAQ       (R9)(AX*1), R10
+	LEAQ       (R10)(AX*2), R10
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 4(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 4(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 4(R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 8(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 8(R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 12(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 12(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 12(R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         $0x10, R8
+	ADDQ         $0x10, R9
+	ADDQ         $0x10, R10
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	VMULPS       Z2, Z14, Z14
+	VMULPS       Z2, Z15, Z15
+	VMULPS       Z2, Z16, Z16
+	VMULPS       Z2, Z17, Z17
+	VMULPS       Z2, Z18, Z18
+	VMULPS       Z2, Z19, Z19
+	VMULPS       Z2, Z20, Z20
+	VMULPS       Z2, Z21, Z21
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+	VADDPS       Z0, Z14, Z14
+	VADDPS       Z1, Z15, Z15
+	VADDPS       Z0, Z16, Z16
+	VADDPS       Z1, Z17, Z17
+	VADDPS       Z0, Z18, Z18
+	VADDPS       Z1, Z19, Z19
+	VADDPS       Z0, Z20, Z20
+	VADDPS       Z1, Z21, Z21
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z14, Z14
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z15, Z15
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z16, Z16
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z17, Z17
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z18, Z18
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z19, Z19
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z20, Z20
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z21, Z21
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z14, K1, (R8)
+	VMOVUPS Z15, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z16, K1, (R8)
+	VMOVUPS Z17, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z18, K1, (R8)
+	VMOVUPS Z19, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z20, K1, (R8)
+	VMOVUPS Z21, K2, 64(R8)
+	VZEROUPPER
+	RET
+
 // func tileCol9x32(t *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tileCol9x32(SB), NOSPLIT, $0-8
@@ -3965,6 +11755,811 @@ one:
 	VBROADCASTSS 32(R8), Z2
 	VFMADD231PS  Z2, Z0, Z20
 	VFMADD231PS  Z2, Z1, Z21
+	ADDQ         AX, R8
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	VMULPS       Z2, Z14, Z14
+	VMULPS       Z2, Z15, Z15
+	VMULPS       Z2, Z16, Z16
+	VMULPS       Z2, Z17, Z17
+	VMULPS       Z2, Z18, Z18
+	VMULPS       Z2, Z19, Z19
+	VMULPS       Z2, Z20, Z20
+	VMULPS       Z2, Z21, Z21
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+	VADDPS       Z0, Z14, Z14
+	VADDPS       Z1, Z15, Z15
+	VADDPS       Z0, Z16, Z16
+	VADDPS       Z1, Z17, Z17
+	VADDPS       Z0, Z18, Z18
+	VADDPS       Z1, Z19, Z19
+	VADDPS       Z0, Z20, Z20
+	VADDPS       Z1, Z21, Z21
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z14, Z14
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z15, Z15
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z16, Z16
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z17, Z17
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z18, Z18
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z19, Z19
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z20, Z20
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z21, Z21
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z14, K1, (R8)
+	VMOVUPS Z15, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z16, K1, (R8)
+	VMOVUPS Z17, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z18, K1, (R8)
+	VMOVUPS Z19, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z20, K1, (R8)
+	VMOVUPS Z21, K2, 64(R8)
+	VZEROUPPER
+	RET
+
+// func tileCol9x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileCol9x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         AX, R8
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
 	ADDQ         AX, R8
 	DECQ         CX
 	JNE          one
@@ -4495,6 +13090,902 @@ write:
 	VZEROUPPER
 	RET
 
+// func tileRow10x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileRow10x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	LEAQ       (R8)(AX*1), R9
+	LEAQ       (R9)(AX*2), R9
+	LEAQ       (R9)(AX*1), R10
+	LEAQ       (R10)(AX*2), R10
+	LEAQ       (R10)(AX*1), R11
+	LEAQ       (R11)(AX*2), R11
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	VPXORD     Z22, Z22, Z22
+	VPXORD     Z23, Z23, Z23
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 4(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 4(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 4(R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 8(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 8(R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 12(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 12(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 12(R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         $0x10, R8
+	ADDQ         $0x10, R9
+	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	VMULPS       Z2, Z14, Z14
+	VMULPS       Z2, Z15, Z15
+	VMULPS       Z2, Z16, Z16
+	VMULPS       Z2, Z17, Z17
+	VMULPS       Z2, Z18, Z18
+	VMULPS       Z2, Z19, Z19
+	VMULPS       Z2, Z20, Z20
+	VMULPS       Z2, Z21, Z21
+	VMULPS       Z2, Z22, Z22
+	VMULPS       Z2, Z23, Z23
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+	VADDPS       Z0, Z14, Z14
+	VADDPS       Z1, Z15, Z15
+	VADDPS       Z0, Z16, Z16
+	VADDPS       Z1, Z17, Z17
+	VADDPS       Z0, Z18, Z18
+	VADDPS       Z1, Z19, Z19
+	VADDPS       Z0, Z20, Z20
+	VADDPS       Z1, Z21, Z21
+	VADDPS       Z0, Z22, Z22
+	VADDPS       Z1, Z23, Z23
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z14, Z14
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z15, Z15
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z16, Z16
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z17, Z17
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z18, Z18
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z19, Z19
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z20, Z20
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z21, Z21
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z22, Z22
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z23, Z23
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z14, K1, (R8)
+	VMOVUPS Z15, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z16, K1, (R8)
+	VMOVUPS Z17, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z18, K1, (R8)
+	VMOVUPS Z19, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z20, K1, (R8)
+	VMOVUPS Z21, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z22, K1, (R8)
+	VMOVUPS Z23, K2, 64(R8)
+	VZEROUPPER
+	RET
+
 // func tileCol10x32(t *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tileCol10x32(SB), NOSPLIT, $0-8
@@ -4736,6 +14227,893 @@ one:
 	VBROADCASTSS 36(R8), Z3
 	VFMADD231PS  Z3, Z0, Z22
 	VFMADD231PS  Z3, Z1, Z23
+	ADDQ         AX, R8
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	VMULPS       Z2, Z14, Z14
+	VMULPS       Z2, Z15, Z15
+	VMULPS       Z2, Z16, Z16
+	VMULPS       Z2, Z17, Z17
+	VMULPS       Z2, Z18, Z18
+	VMULPS       Z2, Z19, Z19
+	VMULPS       Z2, Z20, Z20
+	VMULPS       Z2, Z21, Z21
+	VMULPS       Z2, Z22, Z22
+	VMULPS       Z2, Z23, Z23
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+	VADDPS       Z0, Z14, Z14
+	VADDPS       Z1, Z15, Z15
+	VADDPS       Z0, Z16, Z16
+	VADDPS       Z1, Z17, Z17
+	VADDPS       Z0, Z18, Z18
+	VADDPS       Z1, Z19, Z19
+	VADDPS       Z0, Z20, Z20
+	VADDPS       Z1, Z21, Z21
+	VADDPS       Z0, Z22, Z22
+	VADDPS       Z1, Z23, Z23
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z14, Z14
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z15, Z15
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z16, Z16
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z17, Z17
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z18, Z18
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z19, Z19
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z20, Z20
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z21, Z21
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z22, Z22
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z23, Z23
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z14, K1, (R8)
+	VMOVUPS Z15, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z16, K1, (R8)
+	VMOVUPS Z17, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z18, K1, (R8)
+	VMOVUPS Z19, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z20, K1, (R8)
+	VMOVUPS Z21, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z22, K1, (R8)
+	VMOVUPS Z23, K2, 64(R8)
+	VZEROUPPER
+	RET
+
+// func tileCol10x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileCol10x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	VPXORD     Z22, Z22, Z22
+	VPXORD     Z23, Z23, Z23
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         AX, R8
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
 	ADDQ         AX, R8
 	DECQ         CX
 	JNE          one
@@ -5310,6 +15688,984 @@ write:
 	VZEROUPPER
 	RET
 
+// func tileRow11x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileRow11x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	LEAQ       (R8)(AX*1), R9
+	LEAQ       (R9)(AX*2), R9
+	LEAQ       (R9)(AX*1), R10
+	LEAQ       (R10)(AX*2), R10
+	LEAQ       (R10)(AX*1), R11
+	LEAQ       (R11)(AX*2), R11
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	VPXORD     Z22, Z22, Z22
+	VPXORD     Z23, Z23, Z23
+	VPXORD     Z24, Z24, Z24
+	VPXORD     Z25, Z25, Z25
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 4(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 4(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 4(R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 8(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 8(R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 12(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 12(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 12(R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	ADDQ         $0x10, R8
+	ADDQ         $0x10, R9
+	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	VMULPS       Z2, Z14, Z14
+	VMULPS       Z2, Z15, Z15
+	VMULPS       Z2, Z16, Z16
+	VMULPS       Z2, Z17, Z17
+	VMULPS       Z2, Z18, Z18
+	VMULPS       Z2, Z19, Z19
+	VMULPS       Z2, Z20, Z20
+	VMULPS       Z2, Z21, Z21
+	VMULPS       Z2, Z22, Z22
+	VMULPS       Z2, Z23, Z23
+	VMULPS       Z2, Z24, Z24
+	VMULPS       Z2, Z25, Z25
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+	VADDPS       Z0, Z14, Z14
+	VADDPS       Z1, Z15, Z15
+	VADDPS       Z0, Z16, Z16
+	VADDPS       Z1, Z17, Z17
+	VADDPS       Z0, Z18, Z18
+	VADDPS       Z1, Z19, Z19
+	VADDPS       Z0, Z20, Z20
+	VADDPS       Z1, Z21, Z21
+	VADDPS       Z0, Z22, Z22
+	VADDPS       Z1, Z23, Z23
+	VADDPS       Z0, Z24, Z24
+	VADDPS       Z1, Z25, Z25
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z14, Z14
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z15, Z15
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z16, Z16
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z17, Z17
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z18, Z18
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z19, Z19
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z20, Z20
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z21, Z21
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z22, Z22
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z23, Z23
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z24, Z24
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z25, Z25
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z14, K1, (R8)
+	VMOVUPS Z15, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z16, K1, (R8)
+	VMOVUPS Z17, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z18, K1, (R8)
+	VMOVUPS Z19, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z20, K1, (R8)
+	VMOVUPS Z21, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z22, K1, (R8)
+	VMOVUPS Z23, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z24, K1, (R8)
+	VMOVUPS Z25, K2, 64(R8)
+	VZEROUPPER
+	RET
+
 // func tileCol11x32(t *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tileCol11x32(SB), NOSPLIT, $0-8
@@ -5571,6 +16927,975 @@ one:
 	VBROADCASTSS 40(R8), Z2
 	VFMADD231PS  Z2, Z0, Z24
 	VFMADD231PS  Z2, Z1, Z25
+	ADDQ         AX, R8
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	VMULPS       Z2, Z14, Z14
+	VMULPS       Z2, Z15, Z15
+	VMULPS       Z2, Z16, Z16
+	VMULPS       Z2, Z17, Z17
+	VMULPS       Z2, Z18, Z18
+	VMULPS       Z2, Z19, Z19
+	VMULPS       Z2, Z20, Z20
+	VMULPS       Z2, Z21, Z21
+	VMULPS       Z2, Z22, Z22
+	VMULPS       Z2, Z23, Z23
+	VMULPS       Z2, Z24, Z24
+	VMULPS       Z2, Z25, Z25
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+	VADDPS       Z0, Z14, Z14
+	VADDPS       Z1, Z15, Z15
+	VADDPS       Z0, Z16, Z16
+	VADDPS       Z1, Z17, Z17
+	VADDPS       Z0, Z18, Z18
+	VADDPS       Z1, Z19, Z19
+	VADDPS       Z0, Z20, Z20
+	VADDPS       Z1, Z21, Z21
+	VADDPS       Z0, Z22, Z22
+	VADDPS       Z1, Z23, Z23
+	VADDPS       Z0, Z24, Z24
+	VADDPS       Z1, Z25, Z25
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z14, Z14
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z15, Z15
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z16, Z16
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z17, Z17
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z18, Z18
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z19, Z19
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z20, Z20
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z21, Z21
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z22, Z22
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z23, Z23
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z24, Z24
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z25, Z25
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z14, K1, (R8)
+	VMOVUPS Z15, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z16, K1, (R8)
+	VMOVUPS Z17, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z18, K1, (R8)
+	VMOVUPS Z19, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z20, K1, (R8)
+	VMOVUPS Z21, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z22, K1, (R8)
+	VMOVUPS Z23, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z24, K1, (R8)
+	VMOVUPS Z25, K2, 64(R8)
+	VZEROUPPER
+	RET
+
+// func tileCol11x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileCol11x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	VPXORD     Z22, Z22, Z22
+	VPXORD     Z23, Z23, Z23
+	VPXORD     Z24, Z24, Z24
+	VPXORD     Z25, Z25, Z25
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	ADDQ         AX, R8
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
 	ADDQ         AX, R8
 	DECQ         CX
 	JNE          one
@@ -6189,6 +18514,1066 @@ write:
 	VZEROUPPER
 	RET
 
+// func tileRow12x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileRow12x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	LEAQ       (R8)(AX*1), R9
+	LEAQ       (R9)(AX*2), R9
+	LEAQ       (R9)(AX*1), R10
+	LEAQ       (R10)(AX*2), R10
+	LEAQ       (R10)(AX*1), R11
+	LEAQ       (R11)(AX*2), R11
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	VPXORD     Z22, Z22, Z22
+	VPXORD     Z23, Z23, Z23
+	VPXORD     Z24, Z24, Z24
+	VPXORD     Z25, Z25, Z25
+	VPXORD     Z26, Z26, Z26
+	VPXORD     Z27, Z27, Z27
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R11)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 4(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 4(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 4(R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R11)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 8(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 8(R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R11)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 12(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 12(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 12(R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R11)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	ADDQ         $0x10, R8
+	ADDQ         $0x10, R9
+	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R11)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	VMULPS       Z2, Z14, Z14
+	VMULPS       Z2, Z15, Z15
+	VMULPS       Z2, Z16, Z16
+	VMULPS       Z2, Z17, Z17
+	VMULPS       Z2, Z18, Z18
+	VMULPS       Z2, Z19, Z19
+	VMULPS       Z2, Z20, Z20
+	VMULPS       Z2, Z21, Z21
+	VMULPS       Z2, Z22, Z22
+	VMULPS       Z2, Z23, Z23
+	VMULPS       Z2, Z24, Z24
+	VMULPS       Z2, Z25, Z25
+	VMULPS       Z2, Z26, Z26
+	VMULPS       Z2, Z27, Z27
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+	VADDPS       Z0, Z14, Z14
+	VADDPS       Z1, Z15, Z15
+	VADDPS       Z0, Z16, Z16
+	VADDPS       Z1, Z17, Z17
+	VADDPS       Z0, Z18, Z18
+	VADDPS       Z1, Z19, Z19
+	VADDPS       Z0, Z20, Z20
+	VADDPS       Z1, Z21, Z21
+	VADDPS       Z0, Z22, Z22
+	VADDPS       Z1, Z23, Z23
+	VADDPS       Z0, Z24, Z24
+	VADDPS       Z1, Z25, Z25
+	VADDPS       Z0, Z26, Z26
+	VADDPS       Z1, Z27, Z27
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z14, Z14
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z15, Z15
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z16, Z16
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z17, Z17
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z18, Z18
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z19, Z19
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z20, Z20
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z21, Z21
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z22, Z22
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z23, Z23
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z24, Z24
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z25, Z25
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z26, Z26
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z27, Z27
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z14, K1, (R8)
+	VMOVUPS Z15, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z16, K1, (R8)
+	VMOVUPS Z17, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z18, K1, (R8)
+	VMOVUPS Z19, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z20, K1, (R8)
+	VMOVUPS Z21, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z22, K1, (R8)
+	VMOVUPS Z23, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z24, K1, (R8)
+	VMOVUPS Z25, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z26, K1, (R8)
+	VMOVUPS Z27, K2, 64(R8)
+	VZEROUPPER
+	RET
+
 // func tileCol12x32(t *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tileCol12x32(SB), NOSPLIT, $0-8
@@ -6470,6 +19855,1057 @@ one:
 	VBROADCASTSS 44(R8), Z3
 	VFMADD231PS  Z3, Z0, Z26
 	VFMADD231PS  Z3, Z1, Z27
+	ADDQ         AX, R8
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	VMULPS       Z2, Z14, Z14
+	VMULPS       Z2, Z15, Z15
+	VMULPS       Z2, Z16, Z16
+	VMULPS       Z2, Z17, Z17
+	VMULPS       Z2, Z18, Z18
+	VMULPS       Z2, Z19, Z19
+	VMULPS       Z2, Z20, Z20
+	VMULPS       Z2, Z21, Z21
+	VMULPS       Z2, Z22, Z22
+	VMULPS       Z2, Z23, Z23
+	VMULPS       Z2, Z24, Z24
+	VMULPS       Z2, Z25, Z25
+	VMULPS       Z2, Z26, Z26
+	VMULPS       Z2, Z27, Z27
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+	VADDPS       Z0, Z14, Z14
+	VADDPS       Z1, Z15, Z15
+	VADDPS       Z0, Z16, Z16
+	VADDPS       Z1, Z17, Z17
+	VADDPS       Z0, Z18, Z18
+	VADDPS       Z1, Z19, Z19
+	VADDPS       Z0, Z20, Z20
+	VADDPS       Z1, Z21, Z21
+	VADDPS       Z0, Z22, Z22
+	VADDPS       Z1, Z23, Z23
+	VADDPS       Z0, Z24, Z24
+	VADDPS       Z1, Z25, Z25
+	VADDPS       Z0, Z26, Z26
+	VADDPS       Z1, Z27, Z27
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z14, Z14
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z15, Z15
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z16, Z16
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z17, Z17
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z18, Z18
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z19, Z19
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z20, Z20
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z21, Z21
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z22, Z22
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z23, Z23
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z24, Z24
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z25, Z25
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z26, Z26
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z27, Z27
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z14, K1, (R8)
+	VMOVUPS Z15, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z16, K1, (R8)
+	VMOVUPS Z17, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z18, K1, (R8)
+	VMOVUPS Z19, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z20, K1, (R8)
+	VMOVUPS Z21, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z22, K1, (R8)
+	VMOVUPS Z23, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z24, K1, (R8)
+	VMOVUPS Z25, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z26, K1, (R8)
+	VMOVUPS Z27, K2, 64(R8)
+	VZEROUPPER
+	RET
+
+// func tileCol12x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileCol12x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	VPXORD     Z22, Z22, Z22
+	VPXORD     Z23, Z23, Z23
+	VPXORD     Z24, Z24, Z24
+	VPXORD     Z25, Z25, Z25
+	VPXORD     Z26, Z26, Z26
+	VPXORD     Z27, Z27, Z27
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 44(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 44(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 44(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 44(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	ADDQ         AX, R8
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 44(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
 	ADDQ         AX, R8
 	DECQ         CX
 	JNE          one
@@ -7136,6 +21572,1152 @@ write:
 	VZEROUPPER
 	RET
 
+// func tileRow13x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileRow13x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	LEAQ       (R8)(AX*1), R9
+	LEAQ       (R9)(AX*2), R9
+	LEAQ       (R9)(AX*1), R10
+	LEAQ       (R10)(AX*2), R10
+	LEAQ       (R10)(AX*1), R11
+	LEAQ       (R11)(AX*2), R11
+	LEAQ       (R11)(AX*1), R12
+	LEAQ       (R12)(AX*2), R12
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	VPXORD     Z22, Z22, Z22
+	VPXORD     Z23, Z23, Z23
+	VPXORD     Z24, Z24, Z24
+	VPXORD     Z25, Z25, Z25
+	VPXORD     Z26, Z26, Z26
+	VPXORD     Z27, Z27, Z27
+	VPXORD     Z28, Z28, Z28
+	VPXORD     Z29, Z29, Z29
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R11)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R12), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 4(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 4(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 4(R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R11)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 4(R12), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 8(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 8(R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R11)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 8(R12), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 12(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 12(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 12(R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R11)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 12(R12), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         $0x10, R8
+	ADDQ         $0x10, R9
+	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
+	ADDQ         $0x10, R12
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R11)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R12), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	VMULPS       Z2, Z14, Z14
+	VMULPS       Z2, Z15, Z15
+	VMULPS       Z2, Z16, Z16
+	VMULPS       Z2, Z17, Z17
+	VMULPS       Z2, Z18, Z18
+	VMULPS       Z2, Z19, Z19
+	VMULPS       Z2, Z20, Z20
+	VMULPS       Z2, Z21, Z21
+	VMULPS       Z2, Z22, Z22
+	VMULPS       Z2, Z23, Z23
+	VMULPS       Z2, Z24, Z24
+	VMULPS       Z2, Z25, Z25
+	VMULPS       Z2, Z26, Z26
+	VMULPS       Z2, Z27, Z27
+	VMULPS       Z2, Z28, Z28
+	VMULPS       Z2, Z29, Z29
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+	VADDPS       Z0, Z14, Z14
+	VADDPS       Z1, Z15, Z15
+	VADDPS       Z0, Z16, Z16
+	VADDPS       Z1, Z17, Z17
+	VADDPS       Z0, Z18, Z18
+	VADDPS       Z1, Z19, Z19
+	VADDPS       Z0, Z20, Z20
+	VADDPS       Z1, Z21, Z21
+	VADDPS       Z0, Z22, Z22
+	VADDPS       Z1, Z23, Z23
+	VADDPS       Z0, Z24, Z24
+	VADDPS       Z1, Z25, Z25
+	VADDPS       Z0, Z26, Z26
+	VADDPS       Z1, Z27, Z27
+	VADDPS       Z0, Z28, Z28
+	VADDPS       Z1, Z29, Z29
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z14, Z14
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z15, Z15
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z16, Z16
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z17, Z17
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z18, Z18
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z19, Z19
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z20, Z20
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z21, Z21
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z22, Z22
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z23, Z23
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z24, Z24
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z25, Z25
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z26, Z26
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z27, Z27
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z28, Z28
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z29, Z29
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z14, K1, (R8)
+	VMOVUPS Z15, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z16, K1, (R8)
+	VMOVUPS Z17, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z18, K1, (R8)
+	VMOVUPS Z19, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z20, K1, (R8)
+	VMOVUPS Z21, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z22, K1, (R8)
+	VMOVUPS Z23, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z24, K1, (R8)
+	VMOVUPS Z25, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z26, K1, (R8)
+	VMOVUPS Z27, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z28, K1, (R8)
+	VMOVUPS Z29, K2, 64(R8)
+	VZEROUPPER
+	RET
+
 // func tileCol13x32(t *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tileCol13x32(SB), NOSPLIT, $0-8
@@ -7437,6 +23019,1139 @@ one:
 	VBROADCASTSS 48(R8), Z2
 	VFMADD231PS  Z2, Z0, Z28
 	VFMADD231PS  Z2, Z1, Z29
+	ADDQ         AX, R8
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	VMULPS       Z2, Z14, Z14
+	VMULPS       Z2, Z15, Z15
+	VMULPS       Z2, Z16, Z16
+	VMULPS       Z2, Z17, Z17
+	VMULPS       Z2, Z18, Z18
+	VMULPS       Z2, Z19, Z19
+	VMULPS       Z2, Z20, Z20
+	VMULPS       Z2, Z21, Z21
+	VMULPS       Z2, Z22, Z22
+	VMULPS       Z2, Z23, Z23
+	VMULPS       Z2, Z24, Z24
+	VMULPS       Z2, Z25, Z25
+	VMULPS       Z2, Z26, Z26
+	VMULPS       Z2, Z27, Z27
+	VMULPS       Z2, Z28, Z28
+	VMULPS       Z2, Z29, Z29
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+	VADDPS       Z0, Z14, Z14
+	VADDPS       Z1, Z15, Z15
+	VADDPS       Z0, Z16, Z16
+	VADDPS       Z1, Z17, Z17
+	VADDPS       Z0, Z18, Z18
+	VADDPS       Z1, Z19, Z19
+	VADDPS       Z0, Z20, Z20
+	VADDPS       Z1, Z21, Z21
+	VADDPS       Z0, Z22, Z22
+	VADDPS       Z1, Z23, Z23
+	VADDPS       Z0, Z24, Z24
+	VADDPS       Z1, Z25, Z25
+	VADDPS       Z0, Z26, Z26
+	VADDPS       Z1, Z27, Z27
+	VADDPS       Z0, Z28, Z28
+	VADDPS       Z1, Z29, Z29
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z14, Z14
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z15, Z15
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z16, Z16
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z17, Z17
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z18, Z18
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z19, Z19
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z20, Z20
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z21, Z21
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z22, Z22
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z23, Z23
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z24, Z24
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z25, Z25
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z26, Z26
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z27, Z27
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z28, Z28
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z29, Z29
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z14, K1, (R8)
+	VMOVUPS Z15, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z16, K1, (R8)
+	VMOVUPS Z17, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z18, K1, (R8)
+	VMOVUPS Z19, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z20, K1, (R8)
+	VMOVUPS Z21, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z22, K1, (R8)
+	VMOVUPS Z23, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z24, K1, (R8)
+	VMOVUPS Z25, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z26, K1, (R8)
+	VMOVUPS Z27, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z28, K1, (R8)
+	VMOVUPS Z29, K2, 64(R8)
+	VZEROUPPER
+	RET
+
+// func tileCol13x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileCol13x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	VPXORD     Z22, Z22, Z22
+	VPXORD     Z23, Z23, Z23
+	VPXORD     Z24, Z24, Z24
+	VPXORD     Z25, Z25, Z25
+	VPXORD     Z26, Z26, Z26
+	VPXORD     Z27, Z27, Z27
+	VPXORD     Z28, Z28, Z28
+	VPXORD     Z29, Z29, Z29
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 44(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 48(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 44(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 48(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 44(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 48(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 44(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 48(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	ADDQ         AX, R8
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 44(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 48(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
 	ADDQ         AX, R8
 	DECQ         CX
 	JNE          one
@@ -8147,6 +24862,1234 @@ write:
 	VZEROUPPER
 	RET
 
+// func tileRow14x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileRow14x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	LEAQ       (R8)(AX*1), R9
+	LEAQ       (R9)(AX*2), R9
+	LEAQ       (R9)(AX*1), R10
+	LEAQ       (R10)(AX*2), R10
+	LEAQ       (R10)(AX*1), R11
+	LEAQ       (R11)(AX*2), R11
+	LEAQ       (R11)(AX*1), R12
+	LEAQ       (R12)(AX*2), R12
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	VPXORD     Z22, Z22, Z22
+	VPXORD     Z23, Z23, Z23
+	VPXORD     Z24, Z24, Z24
+	VPXORD     Z25, Z25, Z25
+	VPXORD     Z26, Z26, Z26
+	VPXORD     Z27, Z27, Z27
+	VPXORD     Z28, Z28, Z28
+	VPXORD     Z29, Z29, Z29
+	VPXORD     Z30, Z30, Z30
+	VPXORD     Z31, Z31, Z31
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R11)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R12), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R12)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 4(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 4(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 4(R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 4(R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 4(R11)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 4(R12), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R12)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 8(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 8(R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 8(R11)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 8(R12), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 8(R12)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS 12(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 12(R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 12(R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 12(R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R11)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 12(R12), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 12(R12)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         $0x10, R8
+	ADDQ         $0x10, R9
+	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
+	ADDQ         $0x10, R12
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R8)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R8)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R9), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R9)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R9)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R10), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R10)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R10)(AX*2), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R11), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS (R11)(AX*1), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS (R11)(AX*2), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS (R12), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS (R12)(AX*1), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	VMULPS       Z2, Z14, Z14
+	VMULPS       Z2, Z15, Z15
+	VMULPS       Z2, Z16, Z16
+	VMULPS       Z2, Z17, Z17
+	VMULPS       Z2, Z18, Z18
+	VMULPS       Z2, Z19, Z19
+	VMULPS       Z2, Z20, Z20
+	VMULPS       Z2, Z21, Z21
+	VMULPS       Z2, Z22, Z22
+	VMULPS       Z2, Z23, Z23
+	VMULPS       Z2, Z24, Z24
+	VMULPS       Z2, Z25, Z25
+	VMULPS       Z2, Z26, Z26
+	VMULPS       Z2, Z27, Z27
+	VMULPS       Z2, Z28, Z28
+	VMULPS       Z2, Z29, Z29
+	VMULPS       Z2, Z30, Z30
+	VMULPS       Z2, Z31, Z31
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+	VADDPS       Z0, Z14, Z14
+	VADDPS       Z1, Z15, Z15
+	VADDPS       Z0, Z16, Z16
+	VADDPS       Z1, Z17, Z17
+	VADDPS       Z0, Z18, Z18
+	VADDPS       Z1, Z19, Z19
+	VADDPS       Z0, Z20, Z20
+	VADDPS       Z1, Z21, Z21
+	VADDPS       Z0, Z22, Z22
+	VADDPS       Z1, Z23, Z23
+	VADDPS       Z0, Z24, Z24
+	VADDPS       Z1, Z25, Z25
+	VADDPS       Z0, Z26, Z26
+	VADDPS       Z1, Z27, Z27
+	VADDPS       Z0, Z28, Z28
+	VADDPS       Z1, Z29, Z29
+	VADDPS       Z0, Z30, Z30
+	VADDPS       Z1, Z31, Z31
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z14, Z14
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z15, Z15
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z16, Z16
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z17, Z17
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z18, Z18
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z19, Z19
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z20, Z20
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z21, Z21
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z22, Z22
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z23, Z23
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z24, Z24
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z25, Z25
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z26, Z26
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z27, Z27
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z28, Z28
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z29, Z29
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z30, Z30
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z31, Z31
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z14, K1, (R8)
+	VMOVUPS Z15, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z16, K1, (R8)
+	VMOVUPS Z17, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z18, K1, (R8)
+	VMOVUPS Z19, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z20, K1, (R8)
+	VMOVUPS Z21, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z22, K1, (R8)
+	VMOVUPS Z23, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z24, K1, (R8)
+	VMOVUPS Z25, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z26, K1, (R8)
+	VMOVUPS Z27, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z28, K1, (R8)
+	VMOVUPS Z29, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z30, K1, (R8)
+	VMOVUPS Z31, K2, 64(R8)
+	VZEROUPPER
+	RET
+
 // func tileCol14x32(t *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tileCol14x32(SB), NOSPLIT, $0-8
@@ -8468,6 +26411,1221 @@ one:
 	VBROADCASTSS 52(R8), Z3
 	VFMADD231PS  Z3, Z0, Z30
 	VFMADD231PS  Z3, Z1, Z31
+	ADDQ         AX, R8
+	DECQ         CX
+	JNE          one
+
+done:
+	VBROADCASTSS 64(DI), Z2
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z2, Z6, Z6
+	VMULPS       Z2, Z7, Z7
+	VMULPS       Z2, Z8, Z8
+	VMULPS       Z2, Z9, Z9
+	VMULPS       Z2, Z10, Z10
+	VMULPS       Z2, Z11, Z11
+	VMULPS       Z2, Z12, Z12
+	VMULPS       Z2, Z13, Z13
+	VMULPS       Z2, Z14, Z14
+	VMULPS       Z2, Z15, Z15
+	VMULPS       Z2, Z16, Z16
+	VMULPS       Z2, Z17, Z17
+	VMULPS       Z2, Z18, Z18
+	VMULPS       Z2, Z19, Z19
+	VMULPS       Z2, Z20, Z20
+	VMULPS       Z2, Z21, Z21
+	VMULPS       Z2, Z22, Z22
+	VMULPS       Z2, Z23, Z23
+	VMULPS       Z2, Z24, Z24
+	VMULPS       Z2, Z25, Z25
+	VMULPS       Z2, Z26, Z26
+	VMULPS       Z2, Z27, Z27
+	VMULPS       Z2, Z28, Z28
+	VMULPS       Z2, Z29, Z29
+	VMULPS       Z2, Z30, Z30
+	VMULPS       Z2, Z31, Z31
+	MOVQ         16(DI), CX
+	MOVQ         48(DI), DX
+	MOVQ         56(DI), SI
+	MOVQ         72(DI), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K2
+	TESTQ        SI, SI
+	JE           plain
+	VMOVUPS.Z    (SI), K1, Z0
+	VMOVUPS.Z    64(SI), K2, Z1
+	VADDPS       Z0, Z4, Z4
+	VADDPS       Z1, Z5, Z5
+	VADDPS       Z0, Z6, Z6
+	VADDPS       Z1, Z7, Z7
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z1, Z9, Z9
+	VADDPS       Z0, Z10, Z10
+	VADDPS       Z1, Z11, Z11
+	VADDPS       Z0, Z12, Z12
+	VADDPS       Z1, Z13, Z13
+	VADDPS       Z0, Z14, Z14
+	VADDPS       Z1, Z15, Z15
+	VADDPS       Z0, Z16, Z16
+	VADDPS       Z1, Z17, Z17
+	VADDPS       Z0, Z18, Z18
+	VADDPS       Z1, Z19, Z19
+	VADDPS       Z0, Z20, Z20
+	VADDPS       Z1, Z21, Z21
+	VADDPS       Z0, Z22, Z22
+	VADDPS       Z1, Z23, Z23
+	VADDPS       Z0, Z24, Z24
+	VADDPS       Z1, Z25, Z25
+	VADDPS       Z0, Z26, Z26
+	VADDPS       Z1, Z27, Z27
+	VADDPS       Z0, Z28, Z28
+	VADDPS       Z1, Z29, Z29
+	VADDPS       Z0, Z30, Z30
+	VADDPS       Z1, Z31, Z31
+
+plain:
+	CMPL      68(DI), $0x00
+	JE        write
+	MOVQ      CX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z4, Z4
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z5, Z5
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z6, Z6
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z7, Z7
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z8, Z8
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z9, Z9
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z10, Z10
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z11, Z11
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z12, Z12
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z13, Z13
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z14, Z14
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z15, Z15
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z16, Z16
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z17, Z17
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z18, Z18
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z19, Z19
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z20, Z20
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z21, Z21
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z22, Z22
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z23, Z23
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z24, Z24
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z25, Z25
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z26, Z26
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z27, Z27
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z28, Z28
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z29, Z29
+	ADDQ      DX, R8
+	VMOVUPS.Z (R8), K1, Z0
+	VADDPS    Z0, Z30, Z30
+	VMOVUPS.Z 64(R8), K2, Z1
+	VADDPS    Z1, Z31, Z31
+
+write:
+	MOVQ    CX, R8
+	VMOVUPS Z4, K1, (R8)
+	VMOVUPS Z5, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z6, K1, (R8)
+	VMOVUPS Z7, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z8, K1, (R8)
+	VMOVUPS Z9, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z10, K1, (R8)
+	VMOVUPS Z11, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z12, K1, (R8)
+	VMOVUPS Z13, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z14, K1, (R8)
+	VMOVUPS Z15, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z16, K1, (R8)
+	VMOVUPS Z17, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z18, K1, (R8)
+	VMOVUPS Z19, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z20, K1, (R8)
+	VMOVUPS Z21, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z22, K1, (R8)
+	VMOVUPS Z23, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z24, K1, (R8)
+	VMOVUPS Z25, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z26, K1, (R8)
+	VMOVUPS Z27, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z28, K1, (R8)
+	VMOVUPS Z29, K2, 64(R8)
+	ADDQ    DX, R8
+	VMOVUPS Z30, K1, (R8)
+	VMOVUPS Z31, K2, 64(R8)
+	VZEROUPPER
+	RET
+
+// func tileCol14x32Pairs(t *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileCol14x32Pairs(SB), NOSPLIT, $0-8
+	MOVQ       t+0(FP), DI
+	MOVQ       32(DI), AX
+	MOVQ       40(DI), BX
+	MOVQ       8(DI), SI
+	MOVQ       (DI), R8
+	MOVQ       16(DI), CX
+	MOVQ       48(DI), DX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	VPXORD     Z22, Z22, Z22
+	VPXORD     Z23, Z23, Z23
+	VPXORD     Z24, Z24, Z24
+	VPXORD     Z25, Z25, Z25
+	VPXORD     Z26, Z26, Z26
+	VPXORD     Z27, Z27, Z27
+	VPXORD     Z28, Z28, Z28
+	VPXORD     Z29, Z29, Z29
+	VPXORD     Z30, Z30, Z30
+	VPXORD     Z31, Z31, Z31
+	MOVQ       24(DI), CX
+	SUBQ       $0x04, CX
+	JLT        rest
+
+four:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 44(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 48(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 52(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 44(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 48(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 52(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 44(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 48(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 52(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         AX, R8
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 44(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 48(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 52(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	ADDQ         AX, R8
+	SUBQ         $0x04, CX
+	JGE          four
+
+rest:
+	ADDQ $0x04, CX
+	JE   done
+
+one:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	ADDQ         BX, SI
+	VBROADCASTSS (R8), Z2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 4(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xf2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 8(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 12(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 16(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 20(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x72
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 24(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 28(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 32(R8), Z2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 36(R8), Z3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0xe2
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
+	VBROADCASTSS 40(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xc2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xca
+	VBROADCASTSS 44(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xd3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xdb
+	VBROADCASTSS 48(R8), Z2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xe2
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xea
+	VBROADCASTSS 52(R8), Z3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x7e
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xf3
+	BYTE         $0x62
+	BYTE         $0x62
+	BYTE         $0x76
+	BYTE         $0x48
+	BYTE         $0x52
+	BYTE         $0xfb
 	ADDQ         AX, R8
 	DECQ         CX
 	JNE          one

@@ -96,6 +96,9 @@ func checkGemm(t *testing.T, rng *rand.Rand, m, n, k int, a, b stored, o GemmOpt
 	}
 	copy(was, c)
 	gemm(c, ldc, m, n, k, a.op, b.op, o)
+	if o.BF16 && (m > rowsDotted || !b.op.Trans || a.op.Trans) {
+		a.mean, b.mean = rounded(a.mean), rounded(b.mean)
+	}
 	for i := range c {
 		r, j := i/ldc, i%ldc
 		if r >= m || j >= n {
@@ -127,6 +130,17 @@ func checkGemm(t *testing.T, rng *rand.Rand, m, n, k int, a, b stored, o GemmOpt
 	}
 }
 
+// rounded returns values to bfloat16, to nearest even.
+func rounded(v []float64) []float64 {
+	out := make([]float64, len(v))
+	for i, x := range v {
+		var h [1]uint16
+		f32ToBF16Go(h[:], []float32{float32(x)})
+		out[i] = float64(math.Float32frombits(uint32(h[0]) << 16))
+	}
+	return out
+}
+
 func TestGemmAgainstFloat64(t *testing.T) {
 	sizes := [][3]int{{1, 1, 1}, {1, 33, 70}, {2, 5, 64}, {3, 40, 96}, {4, 64, 33}, {5, 17, 1}, {8, 100, 129}, {9, 31, 16}, {14, 32, 8}, {15, 33, 259}, {29, 65, 7}, {31, 128, 65}, {64, 48, 64}, {70, 1, 40}, {130, 97, 513}, {2, 3, 0}}
 	eachPath(t, func(t *testing.T) {
@@ -152,6 +166,8 @@ func TestGemmAgainstFloat64(t *testing.T) {
 					}
 					checkGemm(t, rng, m, n, k, a, b, o, Gemm)
 					checkGemm(t, rng, m, n, k, a, b, o, GemmSerial)
+					o.BF16 = true
+					checkGemm(t, rng, m, n, k, a, b, o, Gemm)
 				}
 			}
 		}
@@ -198,6 +214,19 @@ func TestGemmBitsAreThreadless(t *testing.T) {
 			}
 		}
 	})
+}
+
+func BenchmarkGemmBF16(b *testing.B) {
+	const n = 1024
+	rng := rand.New(rand.NewPCG(1, 1))
+	x, w, c := make([]float32, n*n), make([]float32, n*n), make([]float32, n*n)
+	for i := range x {
+		x[i], w[i] = rng.Float32(), rng.Float32()
+	}
+	for b.Loop() {
+		Gemm(c, n, n, n, n, Operand{F32: x, LD: n}, Operand{F32: w, LD: n, Trans: true}, GemmOptions{BF16: true})
+	}
+	b.ReportMetric(2*n*n*n*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 }
 
 func BenchmarkGemm(b *testing.B) {

@@ -4,8 +4,9 @@
 // the processor offers (AVX-512, AVX2, portable Go); TARE_KERNEL=avx512, avx2 or
 // portable forces one.
 //
-// It knows nothing of tensors, tapes or models. Methods never call it directly:
-// they use grad and nn, so that a second device can attach here.
+// It knows nothing of tensors, tapes or models. What runs inside a forward pass
+// never calls it directly: it uses grad and nn, so that a second device can attach
+// here.
 package kernel
 
 //go:generate sh -c "cd gen && for part in gemm gemv pack vector math norm convert optimizer; do go run . $part; done"
@@ -42,4 +43,7 @@ type GemmOptions struct {
 	Accumulate bool      // add to C instead of overwriting it
 	Alpha      float32   // scale of the product; 0 means 1
 	Bias       []float32 // [n], added to every row; nil for none
+	// BF16 rounds both operands to bfloat16 and sums their products in f32, which some
+	// processors do at twice the rate.
+	BF16 bool
 }

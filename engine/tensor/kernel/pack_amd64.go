@@ -13,3 +13,8 @@ func transpose16(dst *float32, dstStride int, src *float32, srcStride int, k int
 //
 //go:noescape
 func transpose8(dst *float32, dstStride int, src *float32, srcStride int, k int)
+
+// pairRows512 rounds n values of two rows to bfloat16 and writes them as pairs, low in the low half.
+//
+//go:noescape
+func pairRows512(dst *float32, low *float32, high *float32, n int)

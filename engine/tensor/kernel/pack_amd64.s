@@ -429,3 +429,69 @@ one:
 done:
 	VZEROUPPER
 	RET
+
+// func pairRows512(dst *float32, low *float32, high *float32, n int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·pairRows512(SB), NOSPLIT, $0-32
+	MOVQ         dst+0(FP), AX
+	MOVQ         low+8(FP), CX
+	MOVQ         high+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVL         $0x00007fff, SI
+	VMOVD        SI, X0
+	VPBROADCASTD X0, Z0
+	MOVL         $0x00000001, SI
+	VMOVD        SI, X1
+	VPBROADCASTD X1, Z1
+	MOVL         $0xffff0000, SI
+	VMOVD        SI, X2
+	VPBROADCASTD X2, Z2
+	SUBQ         $0x10, BX
+	JLT          rest
+
+block:
+	VMOVUPS (CX), Z3
+	VMOVUPS (DX), Z4
+	VPSRLD  $0x10, Z3, Z5
+	VPANDD  Z1, Z5, Z5
+	VPADDD  Z0, Z5, Z5
+	VPADDD  Z5, Z3, Z3
+	VPSRLD  $0x10, Z4, Z5
+	VPANDD  Z1, Z5, Z5
+	VPADDD  Z0, Z5, Z5
+	VPADDD  Z5, Z4, Z4
+	VPSRLD  $0x10, Z3, Z3
+	VPANDD  Z2, Z4, Z4
+	VPORD   Z3, Z4, Z4
+	VMOVUPS Z4, (AX)
+	ADDQ    $0x40, CX
+	ADDQ    $0x40, DX
+	ADDQ    $0x40, AX
+	SUBQ    $0x10, BX
+	JGE     block
+
+rest:
+	ADDQ      $0x10, BX
+	JE        done
+	MOVQ      $0x00000001, SI
+	SHLXQ     BX, SI, SI
+	DECQ      SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (CX), K1, Z3
+	VMOVUPS.Z (DX), K1, Z4
+	VPSRLD    $0x10, Z3, Z5
+	VPANDD    Z1, Z5, Z5
+	VPADDD    Z0, Z5, Z5
+	VPADDD    Z5, Z3, Z3
+	VPSRLD    $0x10, Z4, Z5
+	VPANDD    Z1, Z5, Z5
+	VPADDD    Z0, Z5, Z5
+	VPADDD    Z5, Z4, Z4
+	VPSRLD    $0x10, Z3, Z3
+	VPANDD    Z2, Z4, Z4
+	VPORD     Z3, Z4, Z4
+	VMOVUPS   Z4, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	. "github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/ir"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
@@ -23,12 +24,14 @@ const (
 // sums over k in order, so all sizes give the same bits.
 func gemm() {
 	for rows := 1; rows <= 14; rows++ {
-		microKernel(avx512, rows, false)
-		microKernel(avx512, rows, true)
+		for _, columns := range []bool{false, true} {
+			microKernel(avx512, rows, columns, false)
+			microKernel(avx512, rows, columns, true)
+		}
 	}
 	for rows := 1; rows <= 6; rows++ {
-		microKernel(avx2, rows, false)
-		microKernel(avx2, rows, true)
+		microKernel(avx2, rows, false, false)
+		microKernel(avx2, rows, true, false)
 	}
 }
 
@@ -38,6 +41,7 @@ type micro struct {
 	isa
 	rows    int
 	columns bool // A's columns lie apart
+	pairs   bool // an element is two bfloat16 values along k
 	acc     [][2]reg.VecPhysical
 	b       [2]reg.VecPhysical
 	cast    [2]reg.VecPhysical
@@ -48,15 +52,19 @@ type micro struct {
 	pb      reg.Register
 }
 
-func microKernel(s isa, rows int, columns bool) {
-	form, what := "Row", "rows lie"
+func microKernel(s isa, rows int, columns, pairs bool) {
+	form, what, suffix, of := "Row", "rows lie", "", ""
 	if columns {
 		form, what = "Col", "columns lie"
 	}
-	name := fmt.Sprintf("tile%s%dx%d", form, rows, 2*s.lanes())
+	if pairs {
+		suffix, of = "Pairs", ", of pairs of bfloat16"
+	}
+	name := fmt.Sprintf("tile%s%dx%d%s", form, rows, 2*s.lanes(), suffix)
 	function(name, "func(t *byte)", fmt.Sprintf(
-		"%s computes %d rows by %d columns of C as the tile at t says, where A's %s lda apart.", name, rows, 2*s.lanes(), what))
+		"%s computes %d rows by %d columns of C as the tile at t says, where A's %s lda apart%s.", name, rows, 2*s.lanes(), what, of))
 	m := newMicro(s, rows, columns)
+	m.pairs = pairs
 	m.loop()
 	m.store()
 	VZEROUPPER()
@@ -139,11 +147,39 @@ func (m *micro) step(u int) {
 	for r, acc := range m.acc {
 		x := m.cast[r%2]
 		VBROADCASTSS(m.element(r, u), x)
-		VFMADD231PS(x, m.b[0], acc[0])
-		VFMADD231PS(x, m.b[1], acc[1])
+		m.multiply(x, m.b[0], acc[0])
+		m.multiply(x, m.b[1], acc[1])
 	}
 	if m.columns {
 		ADDQ(m.lda, m.bases[0])
+	}
+}
+
+// multiply adds the product of x and b, or of both halves of their pairs, to acc.
+func (m *micro) multiply(x, b, acc reg.VecPhysical) {
+	if m.pairs {
+		dotPairs(x, b, acc)
+		return
+	}
+	VFMADD231PS(x, b, acc)
+}
+
+// dotPairs is VDPBF16PS on 512-bit registers, which neither the generator nor Go's
+// assembler knows: EVEX.512.F3.0F38.W0 52 /r with acc in the register field, b in
+// vvvv and x in the r/m field.
+func dotPairs(x, b, acc reg.VecPhysical) {
+	rm, v, r := uint64(x.PhysicalIndex()), uint64(b.PhysicalIndex()), uint64(acc.PhysicalIndex())
+	not := func(n uint64, bit, at uint) uint64 { return (^n >> bit & 1) << at }
+	bytes := []uint64{
+		0x62,
+		not(r, 3, 7) | not(rm, 4, 6) | not(rm, 3, 5) | not(r, 4, 4) | 2,
+		(^v&15)<<3 | 1<<2 | 2,
+		2<<5 | not(v, 4, 3),
+		0x52,
+		3<<6 | r&7<<3 | rm&7,
+	}
+	for _, value := range bytes {
+		Instruction(&ir.Instruction{Opcode: "BYTE", Operands: []Op{U8(value)}})
 	}
 }
 

@@ -12,6 +12,69 @@ import (
 func pack() {
 	transpose(avx512)
 	transpose(avx2)
+	pairRows()
+}
+
+// pairRows writes the pairs that products in bfloat16 read.
+func pairRows() {
+	s := avx512
+	function("pairRows512", "func(dst, low, high *float32, n int)",
+		"pairRows512 rounds n values of two rows to bfloat16 and writes them as pairs, low in the low half.")
+	dst, low, high, n := GP64(), GP64(), GP64(), GP64()
+	Load(Param("dst"), dst)
+	Load(Param("low"), low)
+	Load(Param("high"), high)
+	Load(Param("n"), n)
+	constant := func(v uint32) reg.VecVirtual {
+		g, x, z := GP32(), XMM(), ZMM()
+		MOVL(U32(v), g)
+		VMOVD(g, x)
+		VPBROADCASTD(x, z)
+		return z
+	}
+	half, one, top := constant(0x7fff), constant(1), constant(0xffff0000)
+	a, b, t := ZMM(), ZMM(), ZMM()
+	round := func(v reg.VecVirtual) { // to nearest even, in the upper half
+		VPSRLD(Imm(16), v, t)
+		VPANDD(one, t, t)
+		VPADDD(half, t, t)
+		VPADDD(t, v, v)
+	}
+	join := func() {
+		round(a)
+		round(b)
+		VPSRLD(Imm(16), a, a)
+		VPANDD(top, b, b)
+		VPORD(a, b, b)
+	}
+	step := uint64(s.bytes())
+	SUBQ(Imm(16), n)
+	JLT(LabelRef("rest"))
+	Label("block")
+	VMOVUPS(Mem{Base: low}, a)
+	VMOVUPS(Mem{Base: high}, b)
+	join()
+	VMOVUPS(b, Mem{Base: dst})
+	ADDQ(Imm(step), low)
+	ADDQ(Imm(step), high)
+	ADDQ(Imm(step), dst)
+	SUBQ(Imm(16), n)
+	JGE(LabelRef("block"))
+	Label("rest")
+	ADDQ(Imm(16), n)
+	JE(LabelRef("done"))
+	bits := GP64()
+	MOVQ(U32(1), bits)
+	SHLXQ(n, bits, bits)
+	DECQ(bits)
+	KMOVW(bits.As32(), reg.K1)
+	VMOVUPS_Z(Mem{Base: low}, reg.K1, a)
+	VMOVUPS_Z(Mem{Base: high}, reg.K1, b)
+	join()
+	VMOVUPS(b, reg.K1, Mem{Base: dst})
+	Label("done")
+	VZEROUPPER()
+	RET()
 }
 
 // transpose writes dst[k][r] = src[r][k] for as many rows r as a register has
