@@ -85,6 +85,11 @@ func (tp *Tape) rotate(data []float32, rows, cols, heads int, cos, sin []float32
 type Heads struct {
 	Q, KV int
 	Scale float32
+	// Window, when not 0, is how many positions a row sees: its own and the
+	// Window−1 before it.
+	Window int
+	// Bidirectional lets every row see its whole sequence; Window does not apply.
+	Bidirectional bool
 }
 
 const (
@@ -92,8 +97,8 @@ const (
 	keyBlock   = 256 // columns of scores computed at once
 )
 
-// Attention returns causal softmax attention of each sequence with itself:
-// q [n, Q·headDim], k and v [n, KV·headDim] → [n, Q·headDim]. Scores exist one
+// Attention returns softmax attention of each sequence with itself, causal unless h
+// says otherwise: q [n, Q·headDim], k and v [n, KV·headDim] → [n, Q·headDim]. Scores exist one
 // block at a time (Dao et al. 2022, arXiv:2205.14135); q, k, v, the output and one
 // number a row and head are kept.
 func (tp *Tape) Attention(q, k, v *Value, h Heads, seqs Sequences) *Value {
@@ -113,7 +118,7 @@ func (tp *Tape) Attention(q, k, v *Value, h Heads, seqs Sequences) *Value {
 			attend(attendArgs{
 				q: q.Data[at*q.Cols+head*hd:], out: out.Data[at*q.Cols+head*hd:], ldq: q.Cols,
 				k: k.Data[at*k.Cols+kv*hd:], v: v.Data[at*v.Cols+kv*hd:], ldk: k.Cols,
-				n: n, hd: hd, scale: h.Scale, lse: lse.Data[head*q.Rows+at:],
+				n: n, hd: hd, heads: h, lse: lse.Data[head*q.Rows+at:],
 			}, buf)
 		}
 		tp.release(Scratch, buf)
@@ -143,7 +148,7 @@ func (tp *Tape) AttendCached(q *Value, keys, values [][]float32, kvCols int, h H
 			attend(attendArgs{
 				q: q.Data[starts[s]*q.Cols+head*hd:], out: out.Data[starts[s]*q.Cols+head*hd:], ldq: q.Cols,
 				k: keys[s][kv*hd:], v: values[s][kv*hd:], ldk: kvCols,
-				n: seqs.Lengths[s], offset: seqs.Offset(s), hd: hd, scale: h.Scale,
+				n: seqs.Lengths[s], offset: seqs.Offset(s), hd: hd, heads: h,
 			}, buf)
 		}
 		tp.release(Scratch, buf)
@@ -168,11 +173,34 @@ type attendArgs struct {
 	ldq, ldk     int
 	n, offset    int
 	hd           int
-	scale        float32
+	heads        Heads
 	lse          []float32 // [n], or nil
 }
 
-// attend computes softmax(scale·q kᵀ + causal mask) v by blocks, carrying each
+// keys returns the range of keys that some of the rows from q0 on see.
+func (a *attendArgs) keys(q0, rows int) (first, end int) {
+	if a.heads.Bidirectional {
+		return 0, a.offset + a.n
+	}
+	if w := a.heads.Window; w > 0 {
+		first = max(0, a.offset+q0+1-w)
+	}
+	return first, a.offset + q0 + rows
+}
+
+// seen returns which of the cols keys from k0 on row q sees; none where to ≤ from.
+func (a *attendArgs) seen(q, k0, cols int) (from, to int) {
+	if a.heads.Bidirectional {
+		return 0, cols
+	}
+	end := a.offset + q + 1 - k0
+	if w := a.heads.Window; w > 0 {
+		from = max(0, end-w)
+	}
+	return from, max(0, min(cols, end))
+}
+
+// attend computes softmax(scale·q kᵀ + mask) v by blocks, carrying each
 // row's running maximum and sum (Milakov and Gimelshein 2018, arXiv:1805.02867).
 func attend(a attendArgs, scores []float32) {
 	var top, sum [queryBlock]float32
@@ -181,33 +209,34 @@ func attend(a attendArgs, scores []float32) {
 		for i := range rows {
 			top[i], sum[i] = float32(math.Inf(-1)), 0
 		}
-		last := a.offset + q0 + rows // keys up to here are seen by some row
-		for k0 := 0; k0 < last; k0 += keyBlock {
-			cols := min(keyBlock, last-k0)
+		first, end := a.keys(q0, rows)
+		for k0 := first; k0 < end; k0 += keyBlock {
+			cols := min(keyBlock, end-k0)
 			kernel.GemmSerial(scores, cols, rows, cols, a.hd,
 				kernel.Operand{F32: a.q[q0*a.ldq:], LD: a.ldq},
-				kernel.Operand{F32: a.k[k0*a.ldk:], LD: a.ldk, Trans: true}, kernel.GemmOptions{Alpha: a.scale})
+				kernel.Operand{F32: a.k[k0*a.ldk:], LD: a.ldk, Trans: true}, kernel.GemmOptions{Alpha: a.heads.Scale})
 			for i := range rows {
 				row := scores[i*cols : (i+1)*cols]
-				seen := min(cols, a.offset+q0+i+1-k0)
-				if seen <= 0 {
+				from, to := a.seen(q0+i, k0, cols)
+				if to <= from {
 					clear(row)
 					continue
 				}
 				out := a.out[(q0+i)*a.ldq:][:a.hd]
-				m := max(top[i], kernel.Max(row[:seen]))
-				if k0 > 0 {
+				m := max(top[i], kernel.Max(row[from:to]))
+				if k0 > first {
 					shrink := float32(math.Exp(float64(top[i] - m)))
 					sum[i] *= shrink
 					kernel.Scale(shrink, out)
 				}
-				sum[i] += kernel.ExpSum(row[:seen], row[:seen], m)
-				clear(row[seen:])
+				sum[i] += kernel.ExpSum(row[from:to], row[from:to], m)
+				clear(row[:from])
+				clear(row[to:])
 				top[i] = m
 			}
 			kernel.GemmSerial(a.out[q0*a.ldq:], a.ldq, rows, a.hd, cols,
 				dense(scores, cols, false),
-				kernel.Operand{F32: a.v[k0*a.ldk:], LD: a.ldk}, kernel.GemmOptions{Accumulate: k0 > 0})
+				kernel.Operand{F32: a.v[k0*a.ldk:], LD: a.ldk}, kernel.GemmOptions{Accumulate: k0 > first})
 		}
 		for i := range rows {
 			kernel.Scale(1/sum[i], a.out[(q0+i)*a.ldq:][:a.hd])
@@ -236,7 +265,7 @@ func (tp *Tape) attentionBackward(q, k, v, out, lse *Value, dout []float32, h He
 				qat := at*q.Cols + head*hd
 				attendBackward(attendArgs{
 					q: q.Data[qat:], out: out.Data[qat:], ldq: q.Cols, k: k.Data[kat:], v: v.Data[kat:], ldk: k.Cols,
-					n: n, hd: hd, scale: h.Scale, lse: lse.Data[head*q.Rows+at:],
+					n: n, hd: hd, heads: h, lse: lse.Data[head*q.Rows+at:],
 				}, dout[qat:], dq[qat:], dk[kat:], dv[kat:], p, ds)
 			}
 		}
@@ -268,24 +297,26 @@ func attendBackward(a attendArgs, dout, dq, dk, dv, p, ds []float32) {
 		}
 		qb := kernel.Operand{F32: a.q[q0*a.ldq:], LD: a.ldq}
 		dob := kernel.Operand{F32: dout[q0*a.ldq:], LD: a.ldq}
-		for k0 := 0; k0 < q0+rows; k0 += keyBlock {
-			cols := min(keyBlock, q0+rows-k0)
+		first, end := a.keys(q0, rows)
+		for k0 := first; k0 < end; k0 += keyBlock {
+			cols := min(keyBlock, end-k0)
 			kb, vb := kernel.Operand{F32: a.k[k0*a.ldk:], LD: a.ldk}, kernel.Operand{F32: a.v[k0*a.ldk:], LD: a.ldk}
-			kernel.GemmSerial(p, cols, rows, cols, a.hd, qb, trans(kb), kernel.GemmOptions{Alpha: a.scale})
+			kernel.GemmSerial(p, cols, rows, cols, a.hd, qb, trans(kb), kernel.GemmOptions{Alpha: a.heads.Scale})
 			kernel.GemmSerial(ds, cols, rows, cols, a.hd, dob, trans(vb), kernel.GemmOptions{})
 			for i := range rows {
 				pr, dr := p[i*cols:(i+1)*cols], ds[i*cols:(i+1)*cols]
-				seen := max(0, min(cols, q0+i+1-k0))
-				kernel.ExpSum(pr[:seen], pr[:seen], a.lse[q0+i])
-				clear(pr[seen:])
-				clear(dr[seen:])
-				for j, v := range pr[:seen] {
-					dr[j] = a.scale * v * (dr[j] - delta[i])
-				}
+				from, to := a.seen(q0+i, k0, cols)
+				from = min(from, to)
+				kernel.ExpSum(pr[from:to], pr[from:to], a.lse[q0+i])
+				clear(pr[:from])
+				clear(pr[to:])
+				clear(dr[:from])
+				clear(dr[to:])
+				kernel.AttentionGrad(dr[from:to], pr[from:to], delta[i], a.heads.Scale)
 			}
 			pb, dsb := dense(p, cols, false), dense(ds, cols, false)
 			kernel.GemmSerial(dv[k0*a.ldk:], a.ldk, cols, a.hd, rows, trans(pb), dob, kernel.GemmOptions{Accumulate: true})
-			kernel.GemmSerial(dq[q0*a.ldq:], a.ldq, rows, a.hd, cols, dsb, kb, kernel.GemmOptions{Accumulate: k0 > 0})
+			kernel.GemmSerial(dq[q0*a.ldq:], a.ldq, rows, a.hd, cols, dsb, kb, kernel.GemmOptions{Accumulate: k0 > first})
 			kernel.GemmSerial(dk[k0*a.ldk:], a.ldk, cols, a.hd, rows, trans(dsb), qb, kernel.GemmOptions{Accumulate: true})
 		}
 	}

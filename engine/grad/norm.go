@@ -4,21 +4,34 @@ import "tare/engine/tensor/kernel"
 
 // RMSNorm returns x / rms(x) ⊙ w by rows, w [d]. It keeps x and one number a row.
 func (tp *Tape) RMSNorm(x *Value, w *Param, eps float32) *Value {
+	return tp.rmsNorm(x, w, &Value{Data: tp.weights(w)}, eps)
+}
+
+// RMSNormPlusOne returns x / rms(x) ⊙ (1 + w) by rows, w [d], as Gemma's norms do.
+func (tp *Tape) RMSNormPlusOne(x *Value, w *Param, eps float32) *Value {
+	weight := tp.newValue(1, len(tp.weights(w)))
+	for i, v := range tp.weights(w) {
+		weight.Data[i] = 1 + v
+	}
+	return tp.rmsNorm(x, w, weight, eps)
+}
+
+// rmsNorm multiplies by weight, whose gradient is w's.
+func (tp *Tape) rmsNorm(x *Value, w *Param, weight *Value, eps float32) *Value {
 	_, d := w.rowsCols()
 	mustCols("RMSNorm "+w.Name, x, d)
-	weight := tp.weights(w)
 	z := tp.newValue(x.Rows, d)
 	rstd := tp.newValue(x.Rows, 1)
-	parallelRows(x.Rows, d, func(r int) { rstd.Data[r] = kernel.RMSNorm(z.row(r), x.row(r), weight, eps) })
+	parallelRows(x.Rows, d, func(r int) { rstd.Data[r] = kernel.RMSNorm(z.row(r), x.row(r), weight.Data, eps) })
 	if !tp.needsAny(x) && !w.Trains() || !tp.recording {
 		tp.count(w)
 		return z
 	}
 	tp.record(z, w, func(dz []float32) {
 		tp.normBackward(x, dz, w, d, func(r int, dx, dw []float32) {
-			kernel.RMSNormBackward(dx, dw, dz[r*d:(r+1)*d], x.row(r), weight, rstd.Data[r])
+			kernel.RMSNormBackward(dx, dw, dz[r*d:(r+1)*d], x.row(r), weight.Data, rstd.Data[r])
 		})
-	}, x, rstd)
+	}, x, rstd, weight)
 	return z
 }
 

@@ -8,17 +8,22 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"sort"
 	"strings"
+
+	"tare/engine/grad"
 )
 
 // ErrConfig marks a config.json that is malformed or describes what this package
 // does not build.
 var ErrConfig = errors.New("model: bad config.json")
 
-// Config is the part of a Hugging Face config.json that shapes a llama-like
-// model. Raw keeps the whole document, to be written back beside new weights.
+// Config is what a Hugging Face config.json says of a model's shape, under the names
+// that llama's file has; the completions of other families translate theirs. Raw keeps
+// the whole document, to be written back beside new weights.
 type Config struct {
 	ModelType        string   `json:"model_type"`
 	Architectures    []string `json:"architectures,omitempty"`
@@ -43,21 +48,26 @@ type Config struct {
 	RopeScaling      *RopeScaling `json:"rope_scaling,omitempty"`
 	SlidingWindow    *int         `json:"sliding_window,omitempty"`
 	UseSlidingWindow *bool        `json:"use_sliding_window,omitempty"`
+	MaxWindowLayers  int          `json:"max_window_layers,omitempty"` // layers before it see everything
+	LayerTypes       []string     `json:"layer_types,omitempty"`       // full_attention or sliding_attention, by layer
+	PartialRotary    float64      `json:"partial_rotary_factor,omitempty"`
+
+	// Labels is how many classes a classifier tells apart.
+	Labels int `json:"-"`
+	// Image is the shape of what an image model sees; nil for text.
+	Image *ImageShape `json:"-"`
 
 	Raw map[string]json.RawMessage `json:"-"`
+
+	learned        bool    // positions are learned, not rotated, and the heads divide the width
+	positionOffset int     // rows of the position table before position 0
+	localTheta     float64 // rope_theta of the sliding layers, where they have their own
+	scoreScale     float64 // of attention scores; 0 means 1/√head_dim
+	badKeys        []string
 }
 
-// RopeScaling stretches rotary positions: Type "linear" divides positions by
-// Factor; "llama3" rescales low frequencies as Llama 3.1 does.
-type RopeScaling struct {
-	Type                 string  `json:"rope_type"`
-	OldType              string  `json:"type,omitempty"`
-	Factor               float64 `json:"factor"`
-	LowFreqFactor        float64 `json:"low_freq_factor,omitempty"`
-	HighFreqFactor       float64 `json:"high_freq_factor,omitempty"`
-	OriginalMaxPositions int     `json:"original_max_position_embeddings,omitempty"`
-	Theta                float64 `json:"rope_theta,omitempty"` // newer files keep it here
-}
+// ImageShape is the square images that a model takes, cut into square patches.
+type ImageShape struct{ Size, Patch, Channels int }
 
 // TokenID is a token id that files write as a number or as a list of numbers.
 type TokenID []int
@@ -80,25 +90,6 @@ func (t TokenID) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]int(t))
 }
 
-// types lists the model types that build, with what their files leave unsaid.
-var types = map[string]func(*Config){
-	"llama":   func(*Config) {},
-	"mistral": func(*Config) {},
-	"smollm":  func(*Config) {},
-	"smollm2": func(*Config) {},
-	"qwen2":   func(c *Config) { c.AttentionBias = true }, // on q, k and v, not on o
-}
-
-// Types returns the model types that Load builds, sorted.
-func Types() []string {
-	names := make([]string, 0, len(types))
-	for name := range types {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	return names
-}
-
 // ParseConfig reads and checks a config.json.
 func ParseConfig(data []byte) (*Config, error) {
 	c := &Config{HiddenAct: "silu", NormEps: 1e-6, RopeTheta: 10000, MaxPositions: 2048}
@@ -108,49 +99,93 @@ func ParseConfig(data []byte) (*Config, error) {
 	if err := json.Unmarshal(data, &c.Raw); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrConfig, err)
 	}
-	complete, known := types[c.ModelType]
+	f, known := families[c.ModelType]
 	if !known {
 		return nil, fmt.Errorf("%w: model_type %q is not known (known: %s)", ErrConfig, c.ModelType, strings.Join(Types(), ", "))
 	}
-	complete(c)
+	f.complete(c)
 	if c.KVHeads == 0 {
 		c.KVHeads = c.Heads
 	}
 	if c.HeadDim == 0 && c.Heads > 0 {
 		c.HeadDim = c.HiddenSize / c.Heads
 	}
-	var newer struct { // the newer places of rope_theta and rope_scaling, and of torch_dtype
-		Rope  *RopeScaling `json:"rope_parameters"`
-		DType string       `json:"dtype"`
-	}
-	if json.Unmarshal(data, &newer) == nil {
-		if newer.Rope != nil {
-			c.RopeScaling = newer.Rope
-		}
-		if newer.DType != "" {
-			c.TorchDType = newer.DType
-		}
-	}
-	if s := c.RopeScaling; s != nil {
-		if s.Type == "" {
-			s.Type = s.OldType
-		}
-		if s.Theta > 0 {
-			c.RopeTheta = s.Theta
-		}
-	}
+	c.read("dtype", &c.TorchDType) // the newer name of torch_dtype
+	c.readRope()
 	return c, c.Check()
+}
+
+// has reports whether the file gives key a value.
+func (c *Config) has(key string) bool {
+	v, ok := c.Raw[key]
+	return ok && string(v) != "null"
+}
+
+// read sets *dst to the file's value of key, if there is one.
+func (c *Config) read(key string, dst any) {
+	if c.has(key) && json.Unmarshal(c.Raw[key], dst) != nil {
+		c.badKeys = append(c.badKeys, fmt.Sprintf("%s = %s", key, c.Raw[key]))
+	}
+}
+
+// readLabels sets how many classes the file names; transformers leaves two unsaid.
+func (c *Config) readLabels() {
+	c.Labels = 2
+	c.read("num_labels", &c.Labels)
+	var names map[string]string
+	if c.read("id2label", &names); len(names) > 0 {
+		c.Labels = len(names)
+	}
+}
+
+// is reports whether the file names an architecture that ends so.
+func (c *Config) is(architecture string) bool {
+	return len(c.Architectures) > 0 && strings.HasSuffix(c.Architectures[0], architecture)
+}
+
+// window returns how many positions layer i's rows see, 0 for all before them.
+func (c *Config) window(i int) int {
+	switch {
+	case c.SlidingWindow == nil, c.UseSlidingWindow != nil && !*c.UseSlidingWindow:
+		return 0
+	case i < len(c.LayerTypes):
+		if c.LayerTypes[i] != "sliding_attention" {
+			return 0
+		}
+	case i < c.MaxWindowLayers:
+		return 0
+	}
+	return *c.SlidingWindow
+}
+
+// heads returns the shape of layer i's attention.
+func (c *Config) heads(i int) grad.Heads {
+	scale := c.scoreScale
+	if scale == 0 {
+		scale = 1 / math.Sqrt(float64(c.HeadDim))
+	}
+	return grad.Heads{Q: c.Heads, KV: c.KVHeads, Scale: float32(scale), Window: c.window(i)}
+}
+
+// rotaryDim returns how many columns of each head are rotated.
+func (c *Config) rotaryDim() int {
+	if c.PartialRotary == 0 {
+		return c.HeadDim
+	}
+	return int(float64(c.HeadDim) * c.PartialRotary)
 }
 
 // Check reports every value that no model can be built from.
 func (c *Config) Check() error {
-	var wrong []string
+	wrong := append([]string(nil), c.badKeys...)
 	need := func(name string, v, limit int) {
 		if v <= 0 || v > limit {
 			wrong = append(wrong, fmt.Sprintf("%s = %d (want 1 to %d)", name, v, limit))
 		}
 	}
-	need("vocab_size", c.VocabSize, 1<<24)
+	if c.Image == nil {
+		need("vocab_size", c.VocabSize, 1<<24)
+	}
 	need("hidden_size", c.HiddenSize, 1<<18)
 	need("intermediate_size", c.IntermediateSize, 1<<20)
 	need("num_hidden_layers", c.Layers, 1<<12)
@@ -161,36 +196,34 @@ func (c *Config) Check() error {
 	if c.KVHeads > 0 && c.Heads%c.KVHeads != 0 {
 		wrong = append(wrong, fmt.Sprintf("num_attention_heads = %d is not a multiple of num_key_value_heads = %d", c.Heads, c.KVHeads))
 	}
-	if c.HeadDim%2 != 0 {
-		wrong = append(wrong, fmt.Sprintf("head_dim = %d is odd", c.HeadDim))
+	if c.learned {
+		if c.Heads > 0 && c.HiddenSize%c.Heads != 0 {
+			wrong = append(wrong, fmt.Sprintf("hidden_size = %d is not a multiple of num_attention_heads = %d", c.HiddenSize, c.Heads))
+		}
+	} else if d := c.rotaryDim(); d%2 != 0 || d > c.HeadDim || d < 0 {
+		wrong = append(wrong, fmt.Sprintf("%d of head_dim = %d columns cannot be rotated in pairs", d, c.HeadDim))
 	}
-	if c.HiddenAct != "silu" && c.HiddenAct != "swish" {
-		wrong = append(wrong, fmt.Sprintf("hidden_act = %q (known: silu)", c.HiddenAct))
+	if activations[c.HiddenAct] == nil {
+		wrong = append(wrong, fmt.Sprintf("hidden_act = %q (known: %s)", c.HiddenAct, strings.Join(slices.Sorted(maps.Keys(activations)), ", ")))
+	}
+	if len(c.LayerTypes) > 0 && len(c.LayerTypes) != c.Layers {
+		wrong = append(wrong, fmt.Sprintf("layer_types has %d entries for %d layers", len(c.LayerTypes), c.Layers))
+	}
+	if w := c.SlidingWindow; w != nil && *w < 1 {
+		wrong = append(wrong, fmt.Sprintf("sliding_window = %d (want 1 or more)", *w))
+	}
+	if im := c.Image; im != nil {
+		need("image_size", im.Size, 1<<14)
+		need("patch_size", im.Patch, max(1, im.Size))
+		need("num_channels", im.Channels, 1<<10)
 	}
 	for name, v := range map[string]float64{"rms_norm_eps": c.NormEps, "rope_theta": c.RopeTheta} {
 		if !(v > 0) || math.IsInf(v, 0) {
 			wrong = append(wrong, fmt.Sprintf("%s = %g (want a positive number)", name, v))
 		}
 	}
-	if s := c.RopeScaling; s != nil {
-		switch s.Type {
-		case "", "default":
-		case "linear", "llama3":
-			if !(s.Factor >= 1) {
-				wrong = append(wrong, fmt.Sprintf("rope_scaling factor = %g (want at least 1)", s.Factor))
-			}
-			if s.Type == "llama3" && !(s.LowFreqFactor > 0 && s.HighFreqFactor > s.LowFreqFactor && s.OriginalMaxPositions > 0) {
-				wrong = append(wrong, "rope_scaling llama3 needs 0 < low_freq_factor < high_freq_factor and original_max_position_embeddings")
-			}
-		default:
-			wrong = append(wrong, fmt.Sprintf("rope_scaling type %q (known: default, linear, llama3)", s.Type))
-		}
-	}
-	if w := c.SlidingWindow; w != nil && (c.UseSlidingWindow == nil || *c.UseSlidingWindow) && *w < c.MaxPositions {
-		// Within the window causal attention is exact, so the window bounds the positions.
-		c.MaxPositions = *w
-	}
-	if wrong != nil {
+	wrong = append(wrong, c.RopeScaling.wrong()...)
+	if len(wrong) > 0 {
 		sort.Strings(wrong)
 		return fmt.Errorf("%w: %s", ErrConfig, strings.Join(wrong, "; "))
 	}
@@ -200,6 +233,9 @@ func (c *Config) Check() error {
 // JSON returns the document to store beside the weights: the original's keys where
 // there was one, with the fields this package knows brought up to date.
 func (c *Config) JSON() ([]byte, error) {
+	if c.Raw == nil && !families[c.ModelType].llamaKeys {
+		return nil, fmt.Errorf("model: a %q config.json has keys of its own: start from a document of that type with ParseConfig", c.ModelType)
+	}
 	known, err := json.Marshal(c)
 	if err != nil {
 		return nil, err
@@ -224,32 +260,4 @@ func (c *Config) JSON() ([]byte, error) {
 	}
 	out, err := json.MarshalIndent(doc, "", "  ")
 	return append(out, '\n'), err
-}
-
-// frequencies returns the rotary angle per position of each pair of columns.
-func (c *Config) frequencies() []float64 {
-	f := make([]float64, c.HeadDim/2)
-	for i := range f {
-		f[i] = math.Pow(c.RopeTheta, -2*float64(i)/float64(c.HeadDim))
-	}
-	s := c.RopeScaling
-	if s == nil {
-		return f
-	}
-	switch s.Type {
-	case "linear":
-		for i := range f {
-			f[i] /= s.Factor
-		}
-	case "llama3":
-		// Wavelengths longer than original/low are stretched by Factor, shorter than
-		// original/high kept, and those between blended.
-		for i, w := range f {
-			turns := float64(s.OriginalMaxPositions) * w / (2 * math.Pi)
-			blend := (turns - s.LowFreqFactor) / (s.HighFreqFactor - s.LowFreqFactor)
-			blend = math.Min(1, math.Max(0, blend))
-			f[i] = (1-blend)*w/s.Factor + blend*w
-		}
-	}
-	return f
 }

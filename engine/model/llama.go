@@ -2,34 +2,29 @@ package model
 
 import (
 	"fmt"
-	"math"
-	"math/rand/v2"
 
 	"tare/engine/grad"
 	"tare/engine/nn"
-	"tare/engine/tensor"
 )
 
 // Llama is a decoder of the llama family: pre-norm blocks of rotary attention with
-// grouped queries and a gated MLP. Mistral, Qwen2 and SmolLM differ in biases,
-// tied embeddings and sizes only. (Touvron et al. 2023, arXiv:2302.13971.)
+// grouped queries and a gated MLP. Mistral, Qwen2, Qwen3 and SmolLM differ in biases,
+// windows, normalised queries and keys, and sizes only. (Touvron et al. 2023, arXiv:2302.13971.)
 type Llama struct {
-	Config *Config
+	stack
 	Embed  *nn.Embedding
 	Layers []*LlamaBlock
 	Norm   *nn.RMSNorm
 	Head   *nn.Linear // shares Embed's table when embeddings are tied
-	// Checkpointing keeps only each block's input for the backward pass and runs the
-	// block again there (Chen et al. 2016, arXiv:1604.06174).
-	Checkpointing bool
 
-	rotary *grad.Rotary
+	rotary *rotary
 }
 
 // LlamaBlock is one layer of a Llama.
 type LlamaBlock struct {
 	AttentionNorm, MLPNorm *nn.RMSNorm
 	Q, K, V, O             *nn.Linear
+	QNorm, KNorm           *nn.RMSNorm // over each head; nil but in Qwen3
 	Gate, Up, Down         *nn.Linear
 
 	index  int
@@ -37,117 +32,77 @@ type LlamaBlock struct {
 	rotary *grad.Rotary
 }
 
-// source yields a model's tensors by name, in the type they are to be held in.
-type source func(name string, shape ...int) (*tensor.Tensor, error)
+func llamaConfig(c *Config) { c.SlidingWindow = nil }
 
-// newLlama builds the network of c over the tensors of src.
-func newLlama(c *Config, src source, linear func(name string, out, in int) (nn.Weight, error)) (*Llama, error) {
-	m := &Llama{Config: c, rotary: newRotary(c)}
-	b := builder{src: src, linear: linear}
+// mistralConfig: a file without sliding_window has the first Mistral's.
+func mistralConfig(c *Config) {
+	if _, said := c.Raw["sliding_window"]; !said {
+		w := 4096
+		c.SlidingWindow = &w
+	}
+}
+
+// qwen2Config: biases stand on q, k and v, not on o.
+func qwen2Config(c *Config) {
+	c.AttentionBias = true
+	qwenWindows(c)
+}
+
+func qwen3Config(c *Config) {
+	if c.HeadDim == 0 {
+		c.HeadDim = 128
+	}
+	qwenWindows(c)
+}
+
+// qwenWindows: the window is off unless the file turns it on, and then begins at a
+// layer.
+func qwenWindows(c *Config) {
+	if c.UseSlidingWindow == nil || !*c.UseSlidingWindow {
+		c.SlidingWindow = nil
+	}
+	if !c.has("max_window_layers") {
+		c.MaxWindowLayers = 28
+	}
+}
+
+// newLlama builds the network of c.
+func newLlama(c *Config, b *builder) Causal {
+	m := &Llama{rotary: newRotary(c, c.RopeTheta, c.RopeScaling)}
 	d, kv, q := c.HiddenSize, c.KVHeads*c.HeadDim, c.Heads*c.HeadDim
-	table := b.param("model.embed_tokens.weight", c.VocabSize, d)
-	m.Embed = &nn.Embedding{Table: table}
+	m.Embed = b.embedding("model.embed_tokens", c.VocabSize, d)
 	oBias := c.AttentionBias && c.ModelType != "qwen2"
 	for i := range c.Layers {
 		at := fmt.Sprintf("model.layers.%d.", i)
-		m.Layers = append(m.Layers, &LlamaBlock{
-			AttentionNorm: b.norm(at+"input_layernorm.weight", c),
-			Q:             b.layer(at+"self_attn.q_proj", q, d, c.AttentionBias),
-			K:             b.layer(at+"self_attn.k_proj", kv, d, c.AttentionBias),
-			V:             b.layer(at+"self_attn.v_proj", kv, d, c.AttentionBias),
-			O:             b.layer(at+"self_attn.o_proj", d, q, oBias),
-			MLPNorm:       b.norm(at+"post_attention_layernorm.weight", c),
-			Gate:          b.layer(at+"mlp.gate_proj", c.IntermediateSize, d, c.MLPBias),
-			Up:            b.layer(at+"mlp.up_proj", c.IntermediateSize, d, c.MLPBias),
-			Down:          b.layer(at+"mlp.down_proj", d, c.IntermediateSize, c.MLPBias),
-			index:         i,
-			heads:         grad.Heads{Q: c.Heads, KV: c.KVHeads, Scale: float32(1 / math.Sqrt(float64(c.HeadDim)))},
-			rotary:        m.rotary,
-		})
-	}
-	m.Norm = b.norm("model.norm.weight", c)
-	if c.TieEmbeddings {
-		m.Head = &nn.Linear{Name: "lm_head", Weight: nn.Dense{P: table}}
-	} else {
-		m.Head = b.layer("lm_head", c.VocabSize, d, false)
-	}
-	return m, b.err
-}
-
-// builder remembers the first error, so that construction reads as a list.
-type builder struct {
-	src    source
-	linear func(name string, out, in int) (nn.Weight, error)
-	err    error
-}
-
-func (b *builder) param(name string, shape ...int) *grad.Param {
-	if b.err != nil {
-		return nil
-	}
-	t, err := b.src(name, shape...)
-	if err != nil {
-		b.err = err
-		return nil
-	}
-	return grad.NewParam(name, t)
-}
-
-func (b *builder) norm(name string, c *Config) *nn.RMSNorm {
-	return &nn.RMSNorm{Weight: b.param(name, c.HiddenSize), Eps: float32(c.NormEps)}
-}
-
-func (b *builder) layer(name string, out, in int, bias bool) *nn.Linear {
-	l := &nn.Linear{Name: name}
-	if b.err != nil {
-		return l
-	}
-	l.Weight, b.err = b.linear(name, out, in)
-	if bias {
-		l.Bias = b.param(name+".bias", out)
-	}
-	return l
-}
-
-// newRotary starts with the angles of the first positions; grow adds more.
-func newRotary(c *Config) *grad.Rotary { return &grad.Rotary{Dim: c.HeadDim} }
-
-// grow makes the rotary table reach positions, doubling so that decoding does not
-// rebuild it at every token.
-func (m *Llama) grow(positions int) {
-	half := m.rotary.Dim / 2
-	if positions*half <= len(m.rotary.Cos) {
-		return
-	}
-	positions = min(m.Config.MaxPositions, max(256, 2*positions))
-	freq := m.Config.frequencies()
-	cos, sin := make([]float32, positions*half), make([]float32, positions*half)
-	for t := range positions {
-		for i, f := range freq {
-			s, c := math.Sincos(float64(t) * f)
-			cos[t*half+i], sin[t*half+i] = float32(c), float32(s)
+		l := &LlamaBlock{index: i, heads: c.heads(i), rotary: &m.rotary.Rotary}
+		l.AttentionNorm = b.rmsNorm(at+"input_layernorm", d)
+		l.Q = b.layer(at+"self_attn.q_proj", q, d, c.AttentionBias)
+		l.K = b.layer(at+"self_attn.k_proj", kv, d, c.AttentionBias)
+		l.V = b.layer(at+"self_attn.v_proj", kv, d, c.AttentionBias)
+		l.O = b.layer(at+"self_attn.o_proj", d, q, oBias)
+		if c.ModelType == "qwen3" {
+			l.QNorm = b.rmsNorm(at+"self_attn.q_norm", c.HeadDim)
+			l.KNorm = b.rmsNorm(at+"self_attn.k_norm", c.HeadDim)
 		}
+		l.MLPNorm = b.rmsNorm(at+"post_attention_layernorm", d)
+		l.Gate = b.layer(at+"mlp.gate_proj", c.IntermediateSize, d, c.MLPBias)
+		l.Up = b.layer(at+"mlp.up_proj", c.IntermediateSize, d, c.MLPBias)
+		l.Down = b.layer(at+"mlp.down_proj", d, c.IntermediateSize, c.MLPBias)
+		m.Layers = append(m.Layers, l)
+		b.block(l)
 	}
-	m.rotary.Cos, m.rotary.Sin = cos, sin
+	m.Norm = b.rmsNorm("model.norm", d)
+	m.Head = b.head(m.Embed.Table, d, false)
+	m.stack = b.stack
+	return m
 }
 
 // Hidden returns the final normalised hidden states [n, d] of the tokens, which
 // are sequences one after another. With a cache, each sequence's keys and values
 // are appended to it and its earlier ones attended to.
 func (m *Llama) Hidden(tp *grad.Tape, tokens []int32, seqs grad.Sequences, cache *Cache) *grad.Value {
-	reach := 0
-	for i, n := range seqs.Lengths {
-		reach = max(reach, seqs.Offset(i)+n)
-	}
-	m.grow(reach)
-	x := m.Embed.Apply(tp, tokens)
-	for _, b := range m.Layers {
-		if m.Checkpointing && cache == nil {
-			x = tp.Checkpoint(x, func(tp *grad.Tape, x *grad.Value) *grad.Value { return b.Apply(tp, x, seqs, nil) })
-			continue
-		}
-		x = b.Apply(tp, x, seqs, cache)
-	}
+	m.rotary.reach(seqs)
+	x := m.through(tp, m.Embed.Apply(tp, tokens), seqs, cache)
 	return m.Norm.Apply(tp, x)
 }
 
@@ -164,14 +119,12 @@ func (b *LlamaBlock) Apply(tp *grad.Tape, x *grad.Value, seqs grad.Sequences, ca
 }
 
 func (b *LlamaBlock) attention(tp *grad.Tape, h *grad.Value, seqs grad.Sequences, cache *Cache) *grad.Value {
-	q := tp.RoPE(b.Q.Apply(tp, h), b.heads.Q, b.rotary, seqs)
-	k := tp.RoPE(b.K.Apply(tp, h), b.heads.KV, b.rotary, seqs)
-	v := b.V.Apply(tp, h)
-	if cache == nil {
-		return b.O.Apply(tp, tp.Attention(q, k, v, b.heads, seqs))
+	q, k := b.Q.Apply(tp, h), b.K.Apply(tp, h)
+	if b.QNorm != nil {
+		q, k = perHead(tp, b.QNorm, q, q.Cols/b.heads.Q), perHead(tp, b.KNorm, k, k.Cols/b.heads.KV)
 	}
-	keys, values := cache.append(b.index, k, v, seqs)
-	return b.O.Apply(tp, tp.AttendCached(q, keys, values, k.Cols, b.heads, seqs))
+	q, k = tp.RoPE(q, b.heads.Q, b.rotary, seqs), tp.RoPE(k, b.heads.KV, b.rotary, seqs)
+	return b.O.Apply(tp, attend(tp, q, k, b.V.Apply(tp, h), b.heads, seqs, cache, b.index))
 }
 
 // Linears returns the block's layers in the order that data meets them.
@@ -179,87 +132,15 @@ func (b *LlamaBlock) Linears() []*nn.Linear {
 	return []*nn.Linear{b.Q, b.K, b.V, b.O, b.Gate, b.Up, b.Down}
 }
 
-// Linears returns every linear layer with a matrix of its own, in order: the head
-// is among them unless it shares the embedding's table.
-func (m *Llama) Linears() []*nn.Linear {
-	var ls []*nn.Linear
-	for _, b := range m.Layers {
-		ls = append(ls, b.Linears()...)
-	}
-	if !m.Config.TieEmbeddings {
-		ls = append(ls, m.Head)
-	}
-	return ls
-}
-
-// Params returns every parameter once, in checkpoint order, with those that
-// methods put into the layers.
-func (m *Llama) Params() []*grad.Param {
-	ps := []*grad.Param{m.Embed.Table}
-	for _, b := range m.Layers {
-		ps = append(ps, b.AttentionNorm.Weight)
-		for _, l := range b.Linears()[:4] {
-			ps = append(ps, l.Params()...)
-		}
-		ps = append(ps, b.MLPNorm.Weight)
-		for _, l := range b.Linears()[4:] {
-			ps = append(ps, l.Params()...)
-		}
-	}
-	ps = append(ps, m.Norm.Weight)
-	if !m.Config.TieEmbeddings {
-		ps = append(ps, m.Head.Params()...)
-	}
-	return ps
-}
-
-// Blocks returns the layers between embedding and head, for methods that work
-// through a model one block at a time.
-func (m *Llama) Blocks() []Block {
-	bs := make([]Block, len(m.Layers))
-	for i, b := range m.Layers {
-		bs[i] = b
-	}
-	return bs
-}
-
-// Info returns the sizes that callers of any causal model need.
-func (m *Llama) Info() *Config { return m.Config }
-
-// NewLlama returns a model with fresh weights drawn as GPT-2 does: normal with
-// standard deviation 0.02, output projections of residual branches shrunk by
-// 1/√(2·layers), norms one, biases zero.
+// NewLlama returns a model of the llama family with fresh weights; see New.
 func NewLlama(c *Config, seed uint64) (*Llama, error) {
-	if err := c.Check(); err != nil {
+	m, err := New(c, seed)
+	if err != nil {
 		return nil, err
 	}
-	rng := rand.New(rand.NewPCG(seed, 0x7461726500000000))
-	src := func(name string, shape ...int) (*tensor.Tensor, error) {
-		t := tensor.New(shape...)
-		fill(t.F32(), name, c.Layers, len(shape), rng)
-		return t, nil
+	llama, ok := m.(*Llama)
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", errNotLlama, c.ModelType)
 	}
-	return newLlama(c, src, func(name string, out, in int) (nn.Weight, error) {
-		t, err := src(name+".weight", out, in)
-		return nn.NewDense(name+".weight", t), err
-	})
-}
-
-// LinearSpec is the name and shape of a linear layer.
-type LinearSpec struct {
-	Name    string
-	Out, In int
-}
-
-// Layout lists the linear layers that a model of this configuration has, without
-// building it, for work that streams through a checkpoint.
-func Layout(c *Config) ([]LinearSpec, error) {
-	var specs []LinearSpec
-	_, err := newLlama(c,
-		func(string, ...int) (*tensor.Tensor, error) { return &tensor.Tensor{}, nil },
-		func(name string, out, in int) (nn.Weight, error) {
-			specs = append(specs, LinearSpec{name, out, in})
-			return nil, nil
-		})
-	return specs, err
+	return llama, nil
 }

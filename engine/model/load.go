@@ -24,6 +24,8 @@ var (
 	ErrMissing   = errors.New("tensor is missing")
 	ErrShape     = errors.New("tensor has another shape than config.json says")
 	ErrNonFinite = errors.New("weights are not finite")
+
+	errNotLlama = errors.New("model: not a model of the llama family")
 )
 
 // LoadOptions says how weights are held.
@@ -35,62 +37,176 @@ type LoadOptions struct {
 	Ledger *grad.Ledger
 }
 
-// Load builds the model that config describes over the tensors of src. Weights that
-// hold NaN or Inf are refused. The tensors of src must outlive the model.
+// Load builds a model of the llama family; see LoadCausal.
 func Load(config []byte, src Tensors, o LoadOptions) (*Llama, error) {
-	c, err := ParseConfig(config)
+	m, err := LoadCausal(config, src, o)
 	if err != nil {
 		return nil, err
 	}
-	l := loader{src: src, o: o, have: map[string]bool{}, group: savedGroup(c)}
-	for _, name := range src.Names() {
-		l.have[name] = true
+	llama, ok := m.(*Llama)
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", errNotLlama, m.Info().ModelType)
 	}
-	// Files of some families carry tied heads twice; others leave lm_head out
-	// although config.json does not say that it is tied.
-	if !c.TieEmbeddings && !l.have["lm_head.weight"] && !l.have["lm_head"+codesName] {
-		c.TieEmbeddings = true
-	}
-	m, err := newLlama(c, l.tensor, l.linear)
-	if err != nil {
-		return nil, err
-	}
-	return m, l.unknown(m)
+	return llama, nil
 }
 
+// LoadCausal builds the language model that config describes over the tensors of src.
+// Weights that hold NaN or Inf are refused. The tensors of src must outlive the model.
+func LoadCausal(config []byte, src Tensors, o LoadOptions) (Causal, error) {
+	return load(config, src, o, "language model that predicts the next token", func(f family) func(*Config, *builder) Causal { return f.causal })
+}
+
+// LoadEncoder builds the encoder that config describes, without a head; see LoadCausal.
+func LoadEncoder(config []byte, src Tensors, o LoadOptions) (Encoder, error) {
+	return load(config, src, o, "text encoder", func(f family) func(*Config, *builder) Encoder { return f.encoder })
+}
+
+// LoadMaskedLM builds an encoder with the head that fills in masked tokens; see
+// LoadCausal.
+func LoadMaskedLM(config []byte, src Tensors, o LoadOptions) (MaskedLM, error) {
+	return load(config, src, o, "language model that fills in masked tokens", func(f family) func(*Config, *builder) MaskedLM { return f.masked })
+}
+
+// LoadClassifier builds the classifier of texts or images that config describes; see
+// LoadCausal.
+func LoadClassifier(config []byte, src Tensors, o LoadOptions) (Classifier, error) {
+	return load(config, src, o, "classifier", func(f family) func(*Config, *builder) Classifier { return f.classifier })
+}
+
+// load builds one kind of network. what names the kind.
+func load[M any](config []byte, src Tensors, o LoadOptions, what string, kind func(family) func(*Config, *builder) M) (none M, err error) {
+	c, err := ParseConfig(config)
+	if err != nil {
+		return none, err
+	}
+	f := families[c.ModelType]
+	build := kind(f)
+	if build == nil {
+		return none, fmt.Errorf("%w: model_type %q makes no %s (these do: %s)", ErrConfig, c.ModelType, what, typesWith(func(f family) bool { return kind(f) != nil }))
+	}
+	l := &loader{src: src, o: o, stored: newStored(f, src.Names()), used: map[string]bool{}, group: savedGroup(c)}
+	// Files of some families leave lm_head out although config.json does not say that
+	// it is tied.
+	if f.causal != nil && !c.TieEmbeddings && !l.stored.have["lm_head.weight"] && !l.stored.have["lm_head"+codesName] {
+		c.TieEmbeddings = true
+		c.Raw["tie_word_embeddings"] = json.RawMessage("true")
+	}
+	b := &builder{stack: stack{Config: c}, from: l}
+	m := build(c, b)
+	if b.err != nil {
+		return none, b.err
+	}
+	return m, l.unknown(f, c)
+}
+
+// stored finds tensors in a checkpoint by the names that a network has for them.
+type stored struct {
+	prefix string
+	have   map[string]bool
+}
+
+func newStored(f family, names []string) stored {
+	s := stored{f.prefix, map[string]bool{}}
+	for _, name := range names {
+		s.have[name] = true
+	}
+	return s
+}
+
+// name returns a tensor's name in the checkpoint: with or without the family's prefix,
+// and with the older names of a LayerNorm's vectors.
+func (s stored) name(name string) string {
+	if s.have[name] {
+		return name
+	}
+	older := name
+	if stem, ok := strings.CutSuffix(name, "LayerNorm.weight"); ok {
+		older = stem + "LayerNorm.gamma"
+	} else if stem, ok := strings.CutSuffix(name, "LayerNorm.bias"); ok {
+		older = stem + "LayerNorm.beta"
+	}
+	bare, long := strings.TrimPrefix(name, s.prefix), strings.TrimPrefix(older, s.prefix)
+	for _, other := range []string{bare, s.prefix + name, older, long, s.prefix + older} {
+		if s.have[other] {
+			return other
+		}
+	}
+	return name
+}
+
+// loader is the source of a network that a checkpoint holds.
 type loader struct {
-	src   Tensors
-	o     LoadOptions
-	have  map[string]bool
-	group int // weights a scale of packed layers; 0 if config.json does not say
+	src    Tensors
+	o      LoadOptions
+	stored stored
+	used   map[string]bool
+	group  int // weights a scale of packed layers; 0 if config.json does not say
+}
+
+// read returns a checked tensor as it is stored.
+func (l *loader) read(name string, shape []int) (*tensor.Tensor, error) {
+	at := l.stored.name(name)
+	if !l.stored.have[at] {
+		return nil, fmt.Errorf("model: %s: %w; the checkpoint has %d tensors, config.json asks for this one", name, ErrMissing, len(l.stored.have))
+	}
+	l.used[at] = true
+	t, err := l.src.Tensor(at)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Equal(t.Shape(), shape) {
+		return nil, fmt.Errorf("model: %s: %w: %v, want %v", at, ErrShape, t.Shape(), shape)
+	}
+	if !t.DType().IsFloat() {
+		return nil, fmt.Errorf("model: %s is %s, want a floating-point type", at, t.DType())
+	}
+	if i := t.FirstNonFinite(); i >= 0 {
+		return nil, fmt.Errorf("model: %s: %w: entry %v is NaN or Inf; the file is damaged or training diverged", at, ErrNonFinite, position(i, shape))
+	}
+	return t, nil
 }
 
 // tensor returns a tensor as f32, or as it is stored when it is a matrix and may be
 // kept.
 func (l *loader) tensor(name string, shape ...int) (*tensor.Tensor, error) {
-	if !l.have[name] {
-		return nil, fmt.Errorf("model: %s: %w; the checkpoint has %d tensors, config.json asks for this one", name, ErrMissing, len(l.have))
-	}
-	t, err := l.src.Tensor(name)
+	t, err := l.read(name, shape)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Equal(t.Shape(), shape) {
-		return nil, fmt.Errorf("model: %s: %w: %v, want %v", name, ErrShape, t.Shape(), shape)
-	}
-	if !t.DType().IsFloat() {
-		return nil, fmt.Errorf("model: %s is %s, want a floating-point type", name, t.DType())
-	}
-	if i := t.FirstNonFinite(); i >= 0 {
-		return nil, fmt.Errorf("model: %s: %w: entry %v is NaN or Inf; the file is damaged or training diverged", name, ErrNonFinite, position(i, shape))
-	}
-	if l.o.Keep && len(shape) == 2 && t.DType() != tensor.F64 {
+	if l.keeps(t) {
 		l.o.Ledger.Add(grad.Weights, int64(len(t.Bytes())))
 		return t, nil
 	}
 	out := tensor.New(shape...)
 	l.o.Ledger.Add(grad.Weights, int64(len(out.Bytes())))
 	return out, t.ReadF32(out.F32(), 0)
+}
+
+// keeps reports whether a tensor is held in the checkpoint's type.
+func (l *loader) keeps(t *tensor.Tensor) bool {
+	return l.o.Keep && len(t.Shape()) > 1 && t.DType() != tensor.F64
+}
+
+// matrix returns a dense layer's matrix [out, in].
+func (l *loader) matrix(s LinearSpec) (*tensor.Tensor, error) {
+	if !s.Transposed {
+		return l.tensor(s.Name+".weight", s.Out, s.In)
+	}
+	t, err := l.read(s.Name+".weight", s.Shape())
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.Matrix(t)
+	if err != nil {
+		return nil, err
+	}
+	if l.keeps(t) {
+		if m, err = m.To(t.DType()); err != nil {
+			return nil, err
+		}
+	}
+	l.o.Ledger.Add(grad.Weights, int64(len(m.Bytes())))
+	return m, nil
 }
 
 func position(i int, shape []int) []int {
@@ -111,9 +227,10 @@ const (
 
 // linear returns a layer's weight: packed where the checkpoint holds codes, dense
 // otherwise.
-func (l *loader) linear(name string, out, in int) (nn.Weight, error) {
-	if !l.have[name+codesName] {
-		t, err := l.tensor(name+".weight", out, in)
+func (l *loader) linear(s LinearSpec) (nn.Weight, error) {
+	name, out, in := s.Name, s.Out, s.In
+	if !l.stored.have[l.stored.name(name+codesName)] {
+		t, err := l.matrix(s)
 		if err != nil {
 			return nil, err
 		}
@@ -121,7 +238,9 @@ func (l *loader) linear(name string, out, in int) (nn.Weight, error) {
 	}
 	var parts [3]*tensor.Tensor
 	for i, suffix := range []string{codesName, scalesName, zerosName} {
-		t, err := l.src.Tensor(name + suffix)
+		at := l.stored.name(name + suffix)
+		l.used[at] = true
+		t, err := l.src.Tensor(at)
 		if err != nil {
 			return nil, fmt.Errorf("model: %s: %w", name, err)
 		}
@@ -169,20 +288,12 @@ func groupSize(in, groups int) int {
 	return 32
 }
 
-// unknown refuses tensors that the model has no place for: they would be lost.
-func (l *loader) unknown(m *Llama) error {
-	for _, p := range m.Params() {
-		delete(l.have, p.Name)
-	}
-	for _, lin := range m.Linears() {
-		for _, suffix := range []string{codesName, scalesName, zerosName} {
-			delete(l.have, lin.Name+suffix)
-		}
-	}
-	delete(l.have, "lm_head.weight")
+// unknown refuses tensors that the network has no place for: they would be lost.
+func (l *loader) unknown(f family, c *Config) error {
 	var left []string
-	for name := range l.have {
-		if !strings.HasSuffix(name, ".rotary_emb.inv_freq") {
+	for name := range l.stored.have {
+		// Files of some families carry a tied head twice.
+		if !l.used[name] && !f.isSpare(name) && !(c.TieEmbeddings && name == "lm_head.weight") {
 			left = append(left, name)
 		}
 	}
@@ -190,75 +301,5 @@ func (l *loader) unknown(m *Llama) error {
 		return nil
 	}
 	slices.Sort(left)
-	return fmt.Errorf("model: the checkpoint has %d tensors that a %s of this config.json has no place for, the first %q; if it has biases or more layers, config.json must say so", len(left), m.Config.ModelType, left[0])
-}
-
-// Entry is one tensor of a model as a checkpoint stores it.
-type Entry struct {
-	Name  string
-	DType tensor.DType
-	Shape []int
-	// Read returns the tensor, converted; it may share the model's storage.
-	Read func() (*tensor.Tensor, error)
-}
-
-// Export lists the tensors that a checkpoint of m holds, in order, with floating
-// types stored as dtype. Adapted weights are folded in; packed ones stay packed.
-func (m *Llama) Export(dtype tensor.DType) []Entry {
-	var entries []Entry
-	param := func(p *grad.Param) {
-		entries = append(entries, Entry{p.Name, dtype, p.Value.Shape(), func() (*tensor.Tensor, error) { return p.Value.To(dtype) }})
-	}
-	linears := func(ls ...*nn.Linear) {
-		for _, l := range ls {
-			entries = append(entries, exportLinear(l, dtype)...)
-		}
-	}
-	param(m.Embed.Table)
-	for _, b := range m.Layers {
-		param(b.AttentionNorm.Weight)
-		linears(b.Q, b.K, b.V, b.O)
-		param(b.MLPNorm.Weight)
-		linears(b.Gate, b.Up, b.Down)
-	}
-	param(m.Norm.Weight)
-	if !m.Config.TieEmbeddings {
-		linears(m.Head)
-	}
-	return entries
-}
-
-func exportLinear(l *nn.Linear, dtype tensor.DType) []Entry {
-	var entries []Entry
-	if q, ok := l.Weight.(*nn.Packed4); ok {
-		entries = packedEntries(l.Name, q.Q)
-	} else {
-		out, in := l.Weight.Dims()
-		entries = []Entry{{l.Name + ".weight", dtype, []int{out, in}, func() (*tensor.Tensor, error) {
-			if d, ok := l.Weight.(nn.Dense); ok {
-				return d.P.Value.To(dtype)
-			}
-			t, err := nn.Materialize(l.Weight)
-			if err != nil {
-				return nil, fmt.Errorf("model: %s: %w", l.Name, err)
-			}
-			return t.To(dtype)
-		}}}
-	}
-	if b := l.Bias; b != nil {
-		entries = append(entries, Entry{b.Name, dtype, b.Value.Shape(), func() (*tensor.Tensor, error) { return b.Value.To(dtype) }})
-	}
-	return entries
-}
-
-func packedEntries(name string, q *kernel.Q4) []Entry {
-	entry := func(suffix string, dtype tensor.DType, data []byte) Entry {
-		shape := []int{q.Rows, len(data) / q.Rows / dtype.Size()}
-		return Entry{name + suffix, dtype, shape, func() (*tensor.Tensor, error) { return tensor.FromBytes(dtype, data, shape...) }}
-	}
-	return []Entry{
-		entry(codesName, tensor.U8, q.Codes),
-		entry(scalesName, tensor.F16, tensor.BytesOfU16(q.Scales)),
-		entry(zerosName, tensor.U8, q.Zeros),
-	}
+	return fmt.Errorf("model: the checkpoint has %d tensors that a %s of this config.json has no place for, the first %q; if it has biases or more layers, config.json must say so", len(left), c.ModelType, left[0])
 }

@@ -1,31 +1,34 @@
 package model
 
 import (
-	"math"
-	"math/rand/v2"
-	"strings"
-
 	"tare/engine/grad"
 	"tare/engine/nn"
 	"tare/engine/tensor"
 )
 
-// Causal is a language model that predicts the next token.
-type Causal interface {
+// Network is what every model of this package is.
+type Network interface {
 	// Info returns the model's sizes.
 	Info() *Config
-	// Hidden returns the final hidden states [n, d]; cache may be nil.
-	Hidden(tp *grad.Tape, tokens []int32, seqs grad.Sequences, cache *Cache) *grad.Value
-	// Logits returns the scores [n, vocab] of hidden states.
-	Logits(tp *grad.Tape, x *grad.Value) *grad.Value
 	// Linears returns the linear layers, with stable checkpoint names.
 	Linears() []*nn.Linear
 	// Params returns every parameter once, in checkpoint order.
 	Params() []*grad.Param
 	// Blocks returns the repeated layers in order.
 	Blocks() []Block
+	// SetCheckpointing says whether the backward pass runs blocks again to save memory.
+	SetCheckpointing(on bool)
 	// Export lists the tensors of a checkpoint, floating types stored as dtype.
 	Export(dtype tensor.DType) []Entry
+}
+
+// Causal is a language model that predicts the next token.
+type Causal interface {
+	Network
+	// Hidden returns the final hidden states [n, d]; cache may be nil.
+	Hidden(tp *grad.Tape, tokens []int32, seqs grad.Sequences, cache *Cache) *grad.Value
+	// Logits returns the scores [n, vocab] of hidden states.
+	Logits(tp *grad.Tape, x *grad.Value) *grad.Value
 }
 
 // Block is one repeated layer of a model.
@@ -42,26 +45,6 @@ const logitBytes = 8 << 20
 func Loss(tp *grad.Tape, m Causal, tokens, targets []int32, seqs grad.Sequences, denom float64) *grad.Value {
 	x := m.Hidden(tp, tokens, seqs, nil)
 	return tp.ChunkedCrossEntropy(x, targets, denom, m.Info().VocabSize, logitBytes, m.Logits)
-}
-
-// fill draws a fresh parameter's values.
-func fill(dst []float32, name string, layers, dims int, rng *rand.Rand) {
-	switch {
-	case strings.HasSuffix(name, ".bias"):
-		clear(dst)
-	case dims == 1:
-		for i := range dst {
-			dst[i] = 1
-		}
-	default:
-		std := 0.02
-		if strings.HasSuffix(name, "o_proj.weight") || strings.HasSuffix(name, "down_proj.weight") {
-			std /= math.Sqrt(2 * float64(layers))
-		}
-		for i := range dst {
-			dst[i] = float32(std * rng.NormFloat64())
-		}
-	}
 }
 
 // Cache holds the keys and values of sequences while they are being continued.

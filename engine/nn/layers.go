@@ -5,12 +5,16 @@ import "tare/engine/grad"
 // RMSNorm scales each row by its root mean square. (Zhang and Sennrich 2019,
 // arXiv:1910.07467.)
 type RMSNorm struct {
-	Weight *grad.Param // [d]
-	Eps    float32
+	Weight  *grad.Param // [d]
+	Eps     float32
+	PlusOne bool // multiply by 1 + Weight
 }
 
 // Apply returns the normalised rows of x [n, d].
 func (n *RMSNorm) Apply(tp *grad.Tape, x *grad.Value) *grad.Value {
+	if n.PlusOne {
+		return tp.RMSNormPlusOne(x, n.Weight, n.Eps)
+	}
 	return tp.RMSNorm(x, n.Weight, n.Eps)
 }
 

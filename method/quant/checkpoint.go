@@ -42,8 +42,8 @@ type Report struct {
 	After  int64         `json:"after"`
 }
 
-// Checkpoint quantizes the linear layers of src into a folder outDir that model.Load
-// reads. Everything else is copied as it is. One layer is in memory at a time, and
+// Checkpoint quantizes the linear layers of src into a folder outDir that
+// model.LoadCausal reads. Everything else is copied as it is. One layer is in memory at a time, and
 // outDir appears when all is written; when ctx ends nothing is left.
 func Checkpoint(ctx context.Context, src *checkpoint.Folder, outDir string, m LayerMethod, o CheckpointOptions) (Report, error) {
 	if err := o.Validate(); err != nil {
@@ -113,7 +113,7 @@ func layersOf(src *checkpoint.Folder, head bool) (*model.Config, map[string]mode
 	if have, ok := c.Raw["quantization_config"]; ok && string(have) != "null" {
 		return nil, nil, fmt.Errorf("quant: %s is quantized already (%s); start from the original", src.Dir, have)
 	}
-	specs, err := model.Layout(c)
+	specs, err := model.LayoutIn(c, src.Names())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -126,8 +126,8 @@ func layersOf(src *checkpoint.Folder, head bool) (*model.Config, map[string]mode
 			continue // tied after all, or left as it is
 		case !ok:
 			return nil, nil, fmt.Errorf("quant: %s: tensor %q, which config.json asks for, is not there: %w", src.Dir, name, checkpoint.ErrMissing)
-		case !slices.Equal(info.Shape, []int{s.Out, s.In}):
-			return nil, nil, fmt.Errorf("quant: %s: tensor %q: %w: %v, want [%d %d]", info.File, name, model.ErrShape, info.Shape, s.Out, s.In)
+		case !slices.Equal(info.Shape, s.Shape()):
+			return nil, nil, fmt.Errorf("quant: %s: tensor %q: %w: %v, want %v", info.File, name, model.ErrShape, info.Shape, s.Shape())
 		case !info.DType.IsFloat():
 			return nil, nil, fmt.Errorf("quant: %s: tensor %q is %s, want a floating-point type: %w", info.File, name, info.DType, checkpoint.ErrFormat)
 		}
@@ -143,7 +143,7 @@ type outline struct {
 }
 
 // plan replaces every layer's matrix by its three packed tensors, under the names
-// that model.Load reads.
+// that the model package reads.
 func plan(src *checkpoint.Folder, layers map[string]model.LinearSpec, group int) outline {
 	var p outline
 	add := func(name string, dtype tensor.DType, shape ...int) {
@@ -190,9 +190,9 @@ func finite(src *checkpoint.Folder, name string) (*tensor.Tensor, error) {
 
 // quantizeInto writes one layer's packed tensors and reports the error.
 func quantizeInto(w *checkpoint.FolderWriter, spec model.LinearSpec, t *tensor.Tensor, m LayerMethod, group int, report *Report) error {
-	full, err := t.To(tensor.F32)
+	full, err := spec.Matrix(t)
 	if err != nil {
-		return fmt.Errorf("quant: %s: %w", spec.Name, err)
+		return fmt.Errorf("quant: %w", err)
 	}
 	weight, err := m.QuantizeLayer(spec.Name, full, nil)
 	if err != nil {

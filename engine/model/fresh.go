@@ -1,0 +1,70 @@
+package model
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+
+	"tare/engine/nn"
+	"tare/engine/tensor"
+)
+
+// New returns a language model with fresh weights drawn as GPT-2 does: normal with
+// standard deviation 0.02, output projections of residual branches shrunk by
+// 1/√(2·layers), norms one, biases zero.
+func New(c *Config, seed uint64) (Causal, error) {
+	f := families[c.ModelType]
+	if f.causal == nil {
+		return nil, fmt.Errorf("%w: model_type %q makes no language model (these do: %s)", ErrConfig, c.ModelType, typesWith(func(f family) bool { return f.causal != nil }))
+	}
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	b := &builder{stack: stack{Config: c}, from: &fresh{c, rand.New(rand.NewPCG(seed, 0x7461726500000000))}}
+	m := f.causal(c, b)
+	return m, b.err
+}
+
+// fresh is a source of drawn weights.
+type fresh struct {
+	c   *Config
+	rng *rand.Rand
+}
+
+func (f *fresh) tensor(name string, shape ...int) (*tensor.Tensor, error) {
+	t := tensor.New(shape...)
+	dst := t.F32()
+	switch {
+	case strings.HasSuffix(name, ".bias"):
+	case len(shape) == 1 && f.c.ModelType == "gemma3_text": // its norms multiply by 1 + weight
+	case len(shape) == 1:
+		for i := range dst {
+			dst[i] = 1
+		}
+	default:
+		std := 0.02
+		if isResidual(name) {
+			std /= math.Sqrt(2 * float64(f.c.Layers))
+		}
+		for i := range dst {
+			dst[i] = float32(std * f.rng.NormFloat64())
+		}
+	}
+	return t, nil
+}
+
+func (f *fresh) linear(s LinearSpec) (nn.Weight, error) {
+	t, err := f.tensor(s.Name+".weight", s.Out, s.In)
+	return nn.NewDense(s.Name+".weight", t), err
+}
+
+// isResidual reports whether a matrix writes into the residual stream.
+func isResidual(name string) bool {
+	for _, end := range []string{"o_proj", "down_proj", "c_proj", "out_proj", "self_attn.dense", "fc2"} {
+		if strings.HasSuffix(name, end+".weight") {
+			return true
+		}
+	}
+	return false
+}
