@@ -205,8 +205,9 @@ func (tp *Tape) GELUTanh(x *Value) *Value {
 	return tp.unary(x, kernel.GELUTanh, kernel.GELUTanhBackward, false)
 }
 
-// ReLU returns max(x, 0).
-func (tp *Tape) ReLU(x *Value) *Value { return tp.unary(x, kernel.ReLU, kernel.ReLUBackward, false) }
+// ReLU returns max(x, 0). It keeps its result, which is positive where x is and
+// which the next layer mostly keeps anyway.
+func (tp *Tape) ReLU(x *Value) *Value { return tp.unary(x, kernel.ReLU, kernel.ReLUBackward, true) }
 
 // Tanh returns tanh(x).
 func (tp *Tape) Tanh(x *Value) *Value { return tp.unary(x, kernel.Tanh, kernel.TanhBackward, true) }

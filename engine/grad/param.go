@@ -119,6 +119,9 @@ func (p *Param) Check() error {
 			return fmt.Errorf("grad: %s: trained position %d is repeated or out of order", p.Name, at)
 		}
 	}
+	if p.Trains() && p.Value.ReadOnly() {
+		return fmt.Errorf("grad: %s: trains, but lies in a mapped file; load it as f32", p.Name)
+	}
 	if p.Trains() && p.Value.DType() != tensor.F32 {
 		return fmt.Errorf("grad: %s: trains in %s, but only f32 parameters train; convert it first", p.Name, p.Value.DType())
 	}

@@ -32,6 +32,9 @@ type languageBatch struct {
 	b *data.Batch
 }
 
+// Targets returns the next token of every row, −1 where it has no loss.
+func (b languageBatch) Targets() []int32 { return b.b.Targets }
+
 func (b languageBatch) Count() int { return b.b.Count() }
 
 func (b languageBatch) Loss(tp *grad.Tape, denom float64) *grad.Value {

@@ -64,6 +64,14 @@ type (
 		HookState() ([]byte, error)
 		RestoreHook([]byte) error
 	}
+	// Keeper hooks have tensors that are saved with the run, under their name. They are
+	// restored before the trained parts, so that a hook which changes what trains can
+	// set the parts that were saved.
+	Keeper interface {
+		HookName() string
+		HookTensors() State
+		RestoreTensors(State) error
+	}
 )
 
 // Loop trains. Fill the exported fields, then Run.

@@ -20,6 +20,35 @@ type Optimizer interface {
 	Restore(State) error
 }
 
+// Reindexer is an Optimizer whose state can follow a parameter of which another part
+// trains than before.
+type Reindexer interface {
+	// Reindex moves p's state from the part that trained to p.Part: entries in both
+	// keep theirs, new ones start at zero, and steps are counted on.
+	Reindex(p *grad.Param, from grad.Part) error
+}
+
+// SetPart changes what of p trains, between two steps: from a StepBeginner or a
+// StepEnder. The optimizer's state and the loop's own buffers follow.
+func (l *Loop) SetPart(p *grad.Param, part grad.Part) error {
+	from := p.Part
+	p.Part = part
+	if err := p.Check(); err != nil {
+		p.Part = from
+		return err
+	}
+	o, ok := l.Optimizer.(Reindexer)
+	if !ok {
+		p.Part = from
+		return fmt.Errorf("train: %s: the state of %T cannot follow a part that changes; use adamw or sgd", p.Name, l.Optimizer)
+	}
+	if g, held := l.held[p]; held && len(g) != p.PartLen() {
+		l.Tape.Ledger.Add(grad.Gradients, -4*int64(len(g)))
+		delete(l.held, p)
+	}
+	return o.Reindex(p, from)
+}
+
 // State is named tensors in a stable order.
 type State []Named
 

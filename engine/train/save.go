@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"tare/engine/checkpoint"
 	"tare/engine/tensor"
@@ -18,6 +19,7 @@ const (
 	stepsKey    = "steps"
 	taskKey     = "task"
 	hooksKey    = "hooks"
+	hookPrefix  = "hook."
 )
 
 // Save writes everything that Restore needs to go on to the same bits: the trained
@@ -34,6 +36,13 @@ func (l *Loop) Save(path string) error {
 	}
 	for _, s := range l.Optimizer.State() {
 		tensors = append(tensors, checkpoint.NamedTensor{Name: optimPrefix + s.Name, Tensor: s.Tensor})
+	}
+	for _, h := range l.Hooks {
+		if k, ok := h.(Keeper); ok {
+			for _, s := range k.HookTensors() {
+				tensors = append(tensors, checkpoint.NamedTensor{Name: hookPrefix + k.HookName() + "." + s.Name, Tensor: s.Tensor})
+			}
+		}
 	}
 	task, err := l.Task.State()
 	if err != nil {
@@ -72,6 +81,17 @@ func (l *Loop) Restore(path string) error {
 	if meta[stepsKey] != strconv.Itoa(l.Options.Steps) {
 		return fmt.Errorf("train: %s was saved from a run of %s steps, this one has %d; resume with the same settings", path, meta[stepsKey], l.Options.Steps)
 	}
+	for _, h := range l.Hooks {
+		if k, ok := h.(Keeper); ok {
+			state, err := under(f, hookPrefix+k.HookName()+".")
+			if err == nil {
+				err = k.RestoreTensors(state)
+			}
+			if err != nil {
+				return fmt.Errorf("train: resume %s: %s: %w", path, k.HookName(), err)
+			}
+		}
+	}
 	for _, p := range l.Params {
 		if !p.Trains() {
 			continue
@@ -85,20 +105,29 @@ func (l *Loop) Restore(path string) error {
 		}
 		p.Scatter(t.F32())
 	}
-	var state State
-	for _, name := range f.Names() {
-		if len(name) > len(optimPrefix) && name[:len(optimPrefix)] == optimPrefix {
-			t, err := f.Tensor(name)
-			if err != nil {
-				return err
-			}
-			state = append(state, Named{name[len(optimPrefix):], t})
-		}
+	state, err := under(f, optimPrefix)
+	if err != nil {
+		return err
 	}
 	if err := l.Optimizer.Restore(state); err != nil {
 		return err
 	}
 	return l.restoreMeta(path, meta, step)
+}
+
+// under returns the file's tensors whose name begins so, without that beginning.
+func under(f *checkpoint.File, prefix string) (State, error) {
+	var state State
+	for _, name := range f.Names() {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			t, err := f.Tensor(name)
+			if err != nil {
+				return nil, err
+			}
+			state = append(state, Named{rest, t})
+		}
+	}
+	return state, nil
 }
 
 func (l *Loop) restoreMeta(path string, meta map[string]string, step int) error {

@@ -1,0 +1,71 @@
+package data
+
+import (
+	"fmt"
+	"math/rand/v2"
+)
+
+// Labelled is rows of numbers with a label each, in shuffled order, every batch full:
+// what a classifier learns from. Every epoch is shuffled anew, and a saved position
+// goes on with the same batches.
+type Labelled struct {
+	cursor
+	rows   []float32
+	labels []int32
+	width  int
+	batch  int
+	change func(row []float32, rng *rand.Rand)
+}
+
+// NewLabelled returns batches of batch rows out of rows [len(labels), width].
+func NewLabelled(rows []float32, labels []int32, batch int, seed uint64) (*Labelled, error) {
+	switch {
+	case batch < 1:
+		return nil, fmt.Errorf("data: %d rows a batch: must be at least 1", batch)
+	case len(labels) == 0 || len(rows) == 0:
+		return nil, fmt.Errorf("data: no labelled rows: %w", ErrEmpty)
+	case len(rows)%len(labels) != 0:
+		return nil, fmt.Errorf("data: %d numbers in %d labelled rows: %w", len(rows), len(labels), ErrFormat)
+	}
+	l := &Labelled{rows: rows, labels: labels, width: len(rows) / len(labels), batch: batch}
+	l.cursor = cursor{
+		state: state{Seed: seed, Size: len(labels)}, what: "labelled rows",
+		begin: func(*rand.Rand) int { return len(labels) },
+	}
+	l.start()
+	return l, nil
+}
+
+// Change lets f alter the copy of a row that a batch holds. What it draws depends on
+// the seed, the epoch and the place in it alone.
+func (l *Labelled) Change(f func(row []float32, rng *rand.Rand)) { l.change = f }
+
+// Next returns the next batch: rows [batch, width], of which the caller is the owner,
+// and their labels.
+func (l *Labelled) Next() ([]float32, []int32) {
+	rows, labels := make([]float32, l.batch*l.width), make([]int32, l.batch)
+	for i := range l.batch {
+		at := l.next()
+		row := rows[i*l.width : (i+1)*l.width]
+		copy(row, l.rows[at*l.width:])
+		labels[i] = l.labels[at]
+		if l.change != nil {
+			l.change(row, rand.New(rand.NewPCG(l.Seed+uint64(l.Epoch)<<32, ^uint64(l.Position))))
+		}
+	}
+	return rows, labels
+}
+
+// Shift returns a Change that moves images of height×width pixels of channels numbers
+// by up to most pixels each way, zeros coming in at the border.
+func Shift(height, width, channels, most int) func(row []float32, rng *rand.Rand) {
+	return func(row []float32, rng *rand.Rand) {
+		dy, dx := rng.IntN(2*most+1)-most, rng.IntN(2*most+1)-most
+		was := append([]float32(nil), row...)
+		clear(row)
+		for y := max(0, dy); y < min(height, height+dy); y++ {
+			from, to := ((y-dy)*width+max(0, -dx))*channels, (y*width+max(0, dx))*channels
+			copy(row[to:(y*width+min(width, width+dx))*channels], was[from:])
+		}
+	}
+}
