@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ const (
 	configName  = "config.json"
 	weightsName = "model.safetensors"
 	indexName   = "model.safetensors.index.json"
+	ggufSuffix  = ".gguf"
 )
 
 // AuxiliaryFiles lists the files beside the weights that a copy of a model needs,
@@ -29,27 +31,43 @@ func AuxiliaryFiles() []string {
 }
 
 // Folder is an open model folder: config.json and one file of weights or several
-// shards.
+// shards. A GGUF file of a llama-like model is one as well: its tensors go by the names
+// and the order of rows that a folder has, and the files beside them, config.json and
+// the tokenizer's, are made from its metadata.
 type Folder struct {
 	Dir    string
 	Config []byte // config.json, nil if there is none
 
-	shards []*File
+	shards []weights
 	names  []string
-	holder map[string]*File
+	holder map[string]weights
+	made   func(name string) ([]byte, error) // the files beside the weights of a GGUF file, nil for others
 }
 
-// OpenFolder opens a model folder, or one .safetensors file with the config.json
-// that stands beside it. Files are mapped; only headers are read.
+// weights is one file of tensors.
+type weights interface {
+	Names() []string
+	Info(name string) (Info, bool)
+	Tensor(name string) (*tensor.Tensor, error)
+	Metadata() map[string]string
+	Close() error
+}
+
+// OpenFolder opens a model folder, one .safetensors file with the config.json that
+// stands beside it, or one GGUF file. Files are mapped; only headers are read.
 func OpenFolder(path string) (*Folder, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
-	f := &Folder{Dir: path, holder: map[string]*File{}}
-	if st.IsDir() {
+	f := &Folder{Dir: path, holder: map[string]weights{}}
+	switch {
+	case st.IsDir():
 		err = f.openWeights()
-	} else {
+	case isGGUF(path):
+		f.Dir = filepath.Dir(path)
+		err = f.openGGUF(path)
+	default:
 		f.Dir = filepath.Dir(path)
 		err = f.openShard(filepath.Base(path))
 	}
@@ -82,6 +100,9 @@ func (f *Folder) openWeights() error {
 		return missing(f.Dir, "this is an adapter folder, which holds no model; name the model it was made for")
 	case f.has("pytorch_model.bin") || f.has("pytorch_model.bin.index.json"):
 		return missing(f.Dir, "the weights are a PyTorch pickle; save the model as safetensors first")
+	}
+	if found, _ := filepath.Glob(filepath.Join(f.Dir, "*"+ggufSuffix)); len(found) > 0 {
+		return missing(f.Dir, "the folder has no %s but %s; name that file", weightsName, filepath.Base(found[0]))
 	}
 	return missing(f.Dir, "neither %s nor %s is there", weightsName, indexName)
 }
@@ -163,10 +184,40 @@ func (f *Folder) openShard(name string) error {
 	if err != nil {
 		return err
 	}
+	return f.add(name, file)
+}
+
+// openGGUF takes a GGUF file for the whole folder.
+func (f *Folder) openGGUF(path string) error {
+	l, err := openLlamaGGUF(path)
+	if err != nil {
+		return err
+	}
+	f.made = l.file
+	return f.add(filepath.Base(path), l)
+}
+
+// isGGUF reports whether the file at path is, or is called, a GGUF file.
+func isGGUF(path string) bool {
+	if strings.EqualFold(filepath.Ext(path), ggufSuffix) {
+		return true
+	}
+	in, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer in.Close()
+	var magic [len(ggufMagic)]byte
+	_, err = io.ReadFull(in, magic[:])
+	return err == nil && string(magic[:]) == ggufMagic
+}
+
+// add takes a file's tensors among the folder's.
+func (f *Folder) add(name string, file weights) error {
 	f.shards = append(f.shards, file)
 	for _, t := range file.Names() {
-		if other, twice := f.holder[t]; twice {
-			return malformed(name, "tensor %q is in %s as well", t, other.name)
+		if other, twice := f.Info(t); twice {
+			return malformed(name, "tensor %q is in %s as well", t, other.File)
 		}
 		f.holder[t] = file
 		f.names = append(f.names, t)
@@ -211,6 +262,9 @@ func (f *Folder) Metadata() map[string]string {
 func (f *Folder) Read(name string) ([]byte, error) {
 	if !plainName(name) {
 		return nil, fmt.Errorf("checkpoint: %q is not the plain name of a file", name)
+	}
+	if f.made != nil {
+		return f.made(name)
 	}
 	data, err := os.ReadFile(filepath.Join(f.Dir, name))
 	if err != nil {

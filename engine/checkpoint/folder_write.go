@@ -179,7 +179,15 @@ func (w *FolderWriter) CopyFrom(src *Folder, names ...string) error {
 		if err != nil {
 			return err
 		}
-		if err := copyFile(to, filepath.Join(src.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if src.made == nil {
+			err = copyFile(to, filepath.Join(src.Dir, name))
+		} else {
+			var data []byte
+			if data, err = src.made(name); err == nil {
+				err = WriteBytes(to, data)
+			}
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

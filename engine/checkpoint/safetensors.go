@@ -249,8 +249,8 @@ func (f *File) Info(name string) (Info, bool) {
 	return f.tensors[i].Info, true
 }
 
-// Tensor returns a tensor over the file's bytes. Only one that the file does not
-// align to its type is copied.
+// Tensor returns a read-only tensor over the file's bytes. Only one that the file does
+// not align to its type is copied.
 func (f *File) Tensor(name string) (*tensor.Tensor, error) {
 	i, ok := f.index[name]
 	if !ok {
@@ -259,8 +259,12 @@ func (f *File) Tensor(name string) (*tensor.Tensor, error) {
 	if f.data == nil && f.tensors[i].Bytes > 0 {
 		return nil, fmt.Errorf("checkpoint: %s is closed", f.name)
 	}
-	t := f.tensors[i]
-	return tensor.FromBytes(t.DType, f.data[t.begin:t.end], t.Shape...)
+	info := f.tensors[i]
+	t, err := tensor.FromBytes(info.DType, f.data[info.begin:info.end], info.Shape...)
+	if err == nil {
+		t.SetReadOnly()
+	}
+	return t, err
 }
 
 // Close unmaps the file.
