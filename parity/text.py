@@ -104,6 +104,67 @@ def llama2(text):
     t.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
     return t
 
+def bert(text):
+    t = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=40))
+    t.normalizer = normalizers.BertNormalizer()
+    t.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    t.decoder = decoders.WordPiece()
+    t.train_from_iterator([text], trainers.WordPieceTrainer(vocab_size=600, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], show_progress=False))
+    t.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    return t
+
+
+def cased(text):
+    t = Tokenizer(models.WordPiece(unk_token="?", continuing_subword_prefix="@"))
+    t.normalizer = normalizers.Sequence([normalizers.Strip(), normalizers.BertNormalizer(lowercase=False, strip_accents=None, handle_chinese_chars=False), normalizers.NFD(), normalizers.StripAccents()])
+    t.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    t.decoder = decoders.WordPiece(prefix="@", cleanup=False)
+    t.train_from_iterator([text], trainers.WordPieceTrainer(vocab_size=500, special_tokens=["?", "<cls>", "<sep>"], continuing_subword_prefix="@", show_progress=False))
+    t.post_processor = processors.BertProcessing(("<sep>", 2), ("<cls>", 1))
+    return t
+
+
+def unigram(text, **kw):
+    trainer = trainers.UnigramTrainer(vocab_size=500, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False, **kw)
+    t = Tokenizer(models.Unigram())
+    t.pre_tokenizer = pre_tokenizers.Metaspace()
+    t.train_from_iterator(text.splitlines(), trainer)
+    doc = json.loads(t.to_str())
+    doc["model"]["vocab"] = [[p, round(s, 3)] for p, s in doc["model"]["vocab"]]
+    return doc
+
+
+def xlmr(text):
+    """charsmap.bin is what sentencepiece compiled of a few rules of its own and NFKC's kind."""
+    t = Tokenizer.from_str(json.dumps(unigram(text)))
+    t.normalizer = normalizers.Sequence([normalizers.Precompiled((OUT / "charsmap.bin").read_bytes()), normalizers.Replace(Regex(" {2,}"), " ")])
+    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")])
+    t.decoder = decoders.Metaspace(prepend_scheme="always")
+    t.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return t
+
+
+def albert(text):
+    doc = unigram(text)
+    doc["model"]["vocab"] += [[f"<0x{b:02X}>", -20.0] for b in range(256)]
+    doc["model"]["byte_fallback"] = True
+    t = Tokenizer.from_str(json.dumps(doc))
+    t.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.Strip(left=False, right=True), normalizers.Replace("``", '"')])
+    t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    t.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first")])
+    t.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$B $A:1 </s>:2", special_tokens=[("</s>", 2)])
+    return t
+
+
+def llama2first(text):
+    """As later files of the Llama 2 kind have it: no normaliser, the blank in front of the first piece only."""
+    doc = json.loads(llama2(text).to_str())
+    t = Tokenizer.from_str(json.dumps(doc))
+    t.normalizer = None
+    t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    t.post_processor = None
+    return t
+
 
 def samples(text):
     return [
@@ -148,11 +209,12 @@ def dump(name, value):
     (OUT / name).write_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
-def main():
-    text = pathlib.Path(sys.argv[1]).read_text(encoding="utf-8")
-    texts = samples(text)
-    golden = {"tokenizers": hf.__version__, "texts": texts, "golden": {}}
-    for make in [gpt2, llama3, qwen2, smollm, lower, llama2]:
+PAIRS = [("What is light?", "The rays of light."), ("", "b"), ("a", ""), ("</s> x", "[SEP] y")]
+
+
+def record(makers, text, texts):
+    golden = {"tokenizers": hf.__version__, "texts": texts, "golden": {}, "pairs": {}, "paired": PAIRS}
+    for make in makers:
         made = make(text)
         dump(f"{make.__name__}.json", json.loads(made.to_str()))
         t = Tokenizer.from_file(str(OUT / f"{make.__name__}.json"))
@@ -169,7 +231,15 @@ def main():
                 row["skipped"] = skipped
             rows.append(row)
         golden["golden"][make.__name__] = rows
-    dump("golden.json", golden)
+        golden["pairs"][make.__name__] = [[e.ids, e.type_ids] for a, b in PAIRS for e in [t.encode(a, b)]]
+    return golden
+
+
+def main():
+    text = pathlib.Path(sys.argv[1]).read_text(encoding="utf-8")
+    texts = samples(text)
+    dump("golden.json", record([gpt2, llama3, qwen2, smollm, lower, llama2], text, texts))
+    dump("golden_pieces.json", record([bert, cased, xlmr, albert, llama2first], text, texts))
     dump("splits.json", splits())
 
 

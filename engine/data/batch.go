@@ -1,9 +1,9 @@
-// Package data turns text into batches: files of plain text and JSON lines into
-// records, records into examples, token streams into windows. A batch is rows one
+// Package data turns text into batches: files of plain text, JSON lines, CSV and
+// Parquet into records, records into examples, token streams into windows. A batch is rows one
 // below another with their lengths; nothing is padded. Sources go on for ever,
 // epoch after epoch, and continue from a saved state with the same batches.
 //
-// The images of MNIST are read here too.
+// Labelled images, MNIST's and those in folders, are read here too.
 package data
 
 import (

@@ -349,14 +349,6 @@ func FuzzReadJSONL(f *testing.F) {
 	f.Add(`{"messages":[{"role":"user","content":"u"},{"role":"assistant","content":"a"}]}`)
 	f.Add("{\"instruction\":null,\"output\":\"\\ud800\"}\n\xff")
 	f.Fuzz(func(t *testing.T, s string) {
-		records, err := readJSONL(strings.NewReader(s))
-		if err == nil && len(records) == 0 {
-			t.Fatal("neither records nor an error")
-		}
-		for _, r := range records {
-			if (r.Text == "") == (r.Completion == "") {
-				t.Fatalf("%+v", r)
-			}
-		}
+		sound(t, readJSONL, []byte(s))
 	})
 }

@@ -89,7 +89,7 @@ func checkExamples(ex []Example, batch int) error {
 
 // Tokenize encodes records: a text whole, a prompt and its completion one after the
 // other, so that the border falls between two tokens. eos ends every example unless
-// it is −1. An example longer than maxLen is an error; nothing is cut off.
+// it is −1 or the record was rendered by a template, which ends it itself. An example longer than maxLen is an error; nothing is cut off.
 func Tokenize(tok *text.Tokenizer, records []Record, maxLen int, eos int32) ([]Example, error) {
 	if len(records) == 0 {
 		return nil, fmt.Errorf("data: no records: %w", ErrEmpty)
@@ -97,14 +97,18 @@ func Tokenize(tok *text.Tokenizer, records []Record, maxLen int, eos int32) ([]E
 	examples := make([]Example, len(records))
 	for i, r := range records {
 		var x Example
+		encode := tok.Encode
+		if r.Rendered {
+			encode = tok.EncodeOrdinary
+		}
 		if r.Completion == "" {
-			x.Tokens = tok.Encode(r.Text)
+			x.Tokens = encode(r.Text)
 		} else {
-			x.Tokens = tok.Encode(r.Prompt)
+			x.Tokens = encode(r.Prompt)
 			x.Prompt = len(x.Tokens)
 			x.Tokens = append(x.Tokens, tok.EncodeOrdinary(r.Completion)...)
 		}
-		if n := len(x.Tokens); eos >= 0 && (n == 0 || x.Tokens[n-1] != eos) {
+		if n := len(x.Tokens); eos >= 0 && !r.Rendered && (n == 0 || x.Tokens[n-1] != eos) {
 			x.Tokens = append(x.Tokens, eos)
 		}
 		if len(x.Tokens) > maxLen {

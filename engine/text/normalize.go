@@ -11,7 +11,7 @@ import (
 // normalizer rewrites a piece of text before it is split.
 type normalizer func(string) string
 
-var normalizerNames = []string{"ByteLevel", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Prepend", "Replace", "Sequence", "Strip"}
+var normalizerNames = []string{"BertNormalizer", "ByteLevel", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Prepend", "Replace", "Sequence", "Strip", "StripAccents"}
 
 // parseNormalizer returns the stages of a normalizer in order.
 func parseNormalizer(raw json.RawMessage, depth int) ([]normalizer, error) {
@@ -23,6 +23,7 @@ func parseNormalizer(raw json.RawMessage, depth int) ([]normalizer, error) {
 		Content     string            `json:"content"`
 		StripLeft   bool              `json:"strip_left"`
 		StripRight  bool              `json:"strip_right"`
+		Charsmap    []byte            `json:"precompiled_charsmap"`
 	}
 	if isNull(raw) {
 		return nil, nil
@@ -34,6 +35,8 @@ func parseNormalizer(raw json.RawMessage, depth int) ([]normalizer, error) {
 	switch c.Type {
 	case "Sequence":
 		return parseAll(c.Normalizers, depth, parseNormalizer)
+	case "BertNormalizer":
+		return parseBertNormalizer(raw)
 	case "NFC":
 		return one(norm.NFC.String)
 	case "NFD":
@@ -44,6 +47,16 @@ func parseNormalizer(raw json.RawMessage, depth int) ([]normalizer, error) {
 		return one(norm.NFKD.String)
 	case "Lowercase":
 		return one(lower)
+	case "Nmt":
+		return one(nmt)
+	case "StripAccents":
+		return one(func(s string) string { return without(unicode.M, s) })
+	case "Precompiled":
+		m, err := parseCharsmap(c.Charsmap)
+		if err != nil {
+			return nil, err
+		}
+		return one(m.normalize)
 	case "ByteLevel":
 		return one(func(s string) string { return string(appendMapped(nil, s)) })
 	case "Prepend":

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -57,7 +58,7 @@ func parse(data []byte) (*Tokenizer, error) {
 	if t.model, err = parseModel(doc.Model, byteLast); err != nil {
 		return nil, err
 	}
-	if t.model.bytes {
+	if m, ok := t.model.(*bpe); ok && m.bytes {
 		bytes.mapped = false
 		t.split[last] = bytes
 	}
@@ -80,14 +81,12 @@ func (t *Tokenizer) addTokens(limit int) error {
 		size = max(size, int(id)+1)
 		return nil
 	}
-	for token, id := range t.model.vocab {
-		if err := note(token, id); err != nil {
-			return err
-		}
+	if err := t.model.each(note); err != nil {
+		return err
 	}
 	for i := range t.added {
 		a := &t.added[i]
-		if id, ok := t.model.vocab[a.Content]; ok {
+		if id, ok := t.model.id(a.Content); ok {
 			a.ID = id // the vocabulary's word counts, as in the reference
 		}
 		if err := note(a.Content, a.ID); err != nil {
@@ -95,11 +94,14 @@ func (t *Tokenizer) addTokens(limit int) error {
 		}
 	}
 	t.tokens = make([]string, size)
-	for token, id := range t.model.vocab {
+	if err := t.model.each(func(token string, id int32) error {
 		if t.tokens[id] != "" {
 			return malformed("model: the tokens %.60q and %.60q have the same id %d", min(token, t.tokens[id]), max(token, t.tokens[id]), id)
 		}
 		t.tokens[id] = token
+		return nil
+	}); err != nil {
+		return err
 	}
 	for _, a := range t.added {
 		if a.Content == "" {
@@ -121,8 +123,8 @@ func (t *Tokenizer) addTokens(limit int) error {
 		t.normalized.add(content, a)
 	}
 	for _, p := range t.post {
-		for _, piece := range p {
-			for _, id := range piece {
+		for _, piece := range slices.Concat(p.single, p.pair) {
+			for _, id := range piece.ids {
 				if id < 0 || int(id) >= size {
 					return malformed("post_processor: there is no token with the id %d", id)
 				}

@@ -12,19 +12,32 @@ type splitter interface {
 	split(s string, emit func(string))
 }
 
-// runSplit passes s through all stages.
-func runSplit(stages []splitter, s string, emit func(string)) {
+// startSplitter is a splitter to which it matters whether a piece is the start of
+// the whole text.
+type startSplitter interface {
+	splitAt(s string, start bool, emit func(string))
+}
+
+// runSplit passes s through all stages; start says that s begins the text.
+func runSplit(stages []splitter, s string, start bool, emit func(string)) {
 	if len(stages) == 0 {
 		if s != "" {
 			emit(s)
 		}
 		return
 	}
-	if len(stages) == 1 {
-		stages[0].split(s, emit)
-		return
+	out := emit
+	if len(stages) > 1 {
+		out = func(piece string) {
+			runSplit(stages[1:], piece, start && strings.HasPrefix(s, piece), emit)
+			start = false
+		}
 	}
-	stages[0].split(s, func(piece string) { runSplit(stages[1:], piece, emit) })
+	if first, ok := stages[0].(startSplitter); ok {
+		first.splitAt(s, start, out)
+	} else {
+		stages[0].split(s, out)
+	}
 }
 
 // span is a stretch of a string; match says that the pattern matched it.
@@ -136,7 +149,7 @@ func (b byteLevel) split(s string, emit func(string)) {
 	}
 }
 
-var splitterNames = []string{"ByteLevel", "CharDelimiterSplit", "Digits", "Punctuation", "Sequence", "Split", "Whitespace", "WhitespaceSplit"}
+var splitterNames = []string{"BertPreTokenizer", "ByteLevel", "CharDelimiterSplit", "Digits", "Metaspace", "Punctuation", "Sequence", "Split", "Whitespace", "WhitespaceSplit"}
 
 // parseSplitter returns the stages of a pre-tokenizer in order.
 func parseSplitter(raw json.RawMessage, depth int) ([]splitter, error) {
@@ -163,6 +176,17 @@ func parseSplitter(raw json.RawMessage, depth int) ([]splitter, error) {
 		return parseAll(c.Stages, depth, parseSplitter)
 	case "ByteLevel":
 		return one(byteLevel{prefix: c.Prefix, regex: c.Regex, mapped: true})
+	case "Metaspace":
+		m, err := parseMetaspace("pre_tokenizer", raw)
+		if err != nil {
+			return nil, err
+		}
+		return one(m)
+	case "BertPreTokenizer":
+		return []splitter{
+			patternSplit{pattern: runeIs(unicode.IsSpace), behavior: removed},
+			patternSplit{pattern: runeIs(isPunctuation), behavior: isolated},
+		}, nil
 	case "Split":
 		return parseSplit(c.Pattern, c.Behavior, c.Invert)
 	case "Digits":

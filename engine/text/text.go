@@ -1,6 +1,7 @@
 // Package text turns text into token ids and back, from the tokenizer.json files
 // that Hugging Face's tokenizers library writes: byte-pair encoding, byte level
-// (GPT-2, Llama 3, Qwen, SmolLM) or with byte fallback (Llama 2).
+// (GPT-2, Llama 3, Qwen, SmolLM) or with byte fallback (Llama 2, Gemma), WordPiece
+// (BERT), Unigram (T5, XLM-R) and whole words.
 //
 // Text runs through five stages, each a part of the file: added tokens are cut
 // out, the rest is normalised, split into words, each word is encoded by the
@@ -8,7 +9,8 @@
 // file and text give the same ids as the reference; truncation and padding that
 // a file may ask for are left to whoever makes batches.
 //
-// Train makes such a file from text.
+// Train makes such a file from text. A Chat writes a conversation as the text that a
+// model was tuned on.
 package text
 
 import (
@@ -31,7 +33,7 @@ type Tokenizer struct {
 	normalized *matcher // added tokens found after the normaliser
 	normalize  []normalizer
 	split      []splitter
-	model      *bpe
+	model      wordModel
 	post       []template
 	decode     []decoder
 	tokens     []string // by id; "" where there is none
@@ -64,24 +66,26 @@ func (t *Tokenizer) Encode(s string) []int32 {
 
 // EncodeOrdinary returns the ids of s alone: the post-processor adds nothing.
 func (t *Tokenizer) EncodeOrdinary(s string) []int32 {
-	w, _ := t.scratch.Get().(*words)
+	w, _ := t.scratch.Get().(*cached)
 	if w == nil {
-		w = newWords(t.model)
+		w = newCachedEncoder(t.model.encoder())
 	}
 	defer t.scratch.Put(w)
 
 	ids := make([]int32, 0, len(s)/4+1)
+	start := true // nothing of s has been seen
 	word := func(piece string) { ids = w.encode(ids, piece) }
 	inner := func(id int32, piece string) {
 		if id >= 0 {
 			ids = append(ids, id)
 		} else {
-			runSplit(t.split, piece, word)
+			runSplit(t.split, piece, start, word)
 		}
+		start = false
 	}
 	t.raw.cut(validUTF8(s), func(id int32, piece string) {
 		if id >= 0 {
-			ids = append(ids, id)
+			ids, start = append(ids, id), false
 			return
 		}
 		for _, n := range t.normalize {
@@ -112,8 +116,7 @@ func (t *Tokenizer) ID(token string) (int32, bool) {
 	if id, ok := t.addedIDs[token]; ok {
 		return id, true
 	}
-	id, ok := t.model.vocab[token]
-	return id, ok
+	return t.model.id(token)
 }
 
 // Token returns the token of an id as the file spells it, "" if there is none.

@@ -1,54 +1,51 @@
 package text
 
-import (
-	"fmt"
-	"strings"
-	"unicode/utf8"
-)
+import "unicode/utf8"
 
-// words encodes words, remembering those it has seen. One goroutine uses it.
+// words encodes words of a bpe. One goroutine uses it.
 type words struct {
 	m     *bpe
-	cache map[string][]int32
 	ids   []int32
 	ranks []int32
 	long  chain
 	buf   []byte
 }
 
-// The cache starts over when it holds cacheWords words; longer words than
-// cacheBytes are not kept.
-const (
-	cacheWords = 1 << 15
-	cacheBytes = 64
-)
+func newWords(m *bpe) *words { return &words{m: m} }
 
-func newWords(m *bpe) *words { return &words{m: m, cache: map[string][]int32{}} }
-
-// encode appends the ids of one word.
-func (w *words) encode(dst []int32, word string) []int32 {
-	if ids, ok := w.cache[word]; ok {
-		return append(dst, ids...)
+func (m *bpe) encoder() wordEncoder {
+	if m.breaks {
+		return &stretches{m: m, words: newCachedEncoder(newWords(m))}
 	}
-	from := len(dst)
-	dst = w.merge(dst, word)
-	if len(word) <= cacheBytes {
-		if len(w.cache) >= cacheWords {
-			clear(w.cache)
-		}
-		w.cache[strings.Clone(word)] = append([]int32(nil), dst[from:]...)
+	return newWords(m)
+}
+
+// stretches encodes words that may be long in stretches that do not touch each
+// other, as bpe.findBreaks has it.
+type stretches struct {
+	m     *bpe
+	words *cached
+}
+
+// encode implements wordEncoder.
+func (e *stretches) encode(dst []int32, word string) []int32 {
+	for len(word) > 0 {
+		n := e.m.breakAfter(word)
+		dst = e.words.encode(dst, word[:n])
+		word = word[n:]
 	}
 	return dst
 }
 
-func (w *words) merge(dst []int32, word string) []int32 {
+// encode implements wordEncoder.
+func (w *words) encode(dst []int32, word string) []int32 {
 	m := w.m
 	if m.ignoreMerges {
 		w.buf = append(w.buf[:0], word...)
 		if m.bytes {
 			w.buf = appendMapped(w.buf[:0], word)
 		}
-		if id, ok := m.vocab[string(w.buf)]; ok {
+		if id, ok := m.vocabulary[string(w.buf)]; ok {
 			return append(dst, id)
 		}
 	}
@@ -95,7 +92,7 @@ func (w *words) symbols(word string) {
 			if end == len(word) && m.suffix != "" {
 				s += m.suffix
 			}
-			if id, ok := m.vocab[s]; ok {
+			if id, ok := m.vocabulary[s]; ok {
 				known(id)
 			} else if !w.fallback(s) {
 				missing()
@@ -108,20 +105,11 @@ func (w *words) symbols(word string) {
 }
 
 // fallback writes s as byte tokens, if the vocabulary has them all.
-func (w *words) fallback(s string) bool {
-	if !w.m.byteFallback {
-		return false
+func (w *words) fallback(s string) (ok bool) {
+	if w.m.byteFallback {
+		w.ids, ok = appendBytes(w.ids, &w.m.fallbackIDs, s)
 	}
-	from := len(w.ids)
-	for i := range len(s) {
-		id, ok := w.m.vocab[fmt.Sprintf("<0x%02X>", s[i])]
-		if !ok {
-			w.ids = w.ids[:from]
-			return false
-		}
-		w.ids = append(w.ids, id)
-	}
-	return true
+	return ok
 }
 
 // shortWord is the number of symbols up to which looking at every pair each time
