@@ -8,6 +8,14 @@ runs and seconds may be left out: the number of timed runs a shape, and how long
 repeats the product. Prints one JSON line a shape and thread count; rate is the
 median of runs. Exits with status 3, one line on standard error, when numpy or
 threadpoolctl is not installed.
+
+With --serve it stays: one line names the peer, then every line read,
+
+    {"shape": [m, k, n], "form": "NN", "threads": 1, "seconds": 0.3}
+
+is answered by one line with the seconds a product took, as the mean over that time.
+form says which operands are stored transposed: NN, NT (B as [n, k]) or TN (A as
+[k, m]).
 """
 
 import json
@@ -57,7 +65,43 @@ def measure(m, k, n, runs, seconds):
     return rates
 
 
+def operands(m, k, n, form):
+    """Returns A [m, k], B [k, n] as views of what is stored, and C."""
+    rng = np.random.default_rng(1)
+    draw = lambda rows, cols: rng.standard_normal((rows, cols), dtype=np.float32)
+    a = draw(k, m).T if form[0] == "T" else draw(m, k)
+    b = draw(n, k).T if form[1] == "T" else draw(k, n)
+    return a, b, np.empty((m, n), dtype=np.float32)
+
+
+def serve():
+    """Times one repetition a line."""
+    lib = blas()
+    info = lib.info()
+    name = {"openblas": "OpenBLAS", "mkl": "MKL", "blis": "BLIS"}.get(info["internal_api"], info["internal_api"])
+    version = f"{info['version']}, numpy {np.__version__}"
+    print(json.dumps({"peers": [{"name": name, "version": version, "setting": info.get("architecture", "")}]}), flush=True)
+    held = None
+    for line in sys.stdin:
+        job = json.loads(line)
+        want = (*job["shape"], job.get("form", "NN"))
+        if held != want:
+            held, (a, b, c) = want, operands(*want)
+            np.matmul(a, b, out=c)
+        lib.set_num_threads(job.get("threads", 1))
+        n, begin = 0, time.perf_counter()
+        while True:
+            np.matmul(a, b, out=c)
+            n += 1
+            spent = time.perf_counter() - begin
+            if spent >= job.get("seconds", 0.3):
+                break
+        print(json.dumps({"seconds": spent / n}), flush=True)
+
+
 def main():
+    if "--serve" in sys.argv[1:]:
+        return serve()
     job = json.load(sys.stdin)
     lib = blas()
     for threads in job.get("threads", [1]):

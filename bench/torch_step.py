@@ -9,6 +9,13 @@ doubles its rate on some. Prints one JSON line: the best setting's step times an
 memory, the same of the best setting that PyTorch has out of the box ("stock"), and
 the times of all that were tried. Exits with status 3, one line on standard error,
 when PyTorch (or PEFT, for --lora) is not installed.
+
+With --serve it stays after the trial: one line names the peers, the stock setting
+first, then every line read,
+
+    {"peer": 0, "seconds": 0.3}
+
+is answered by one line with the seconds a step took, as the mean over that time.
 """
 
 import argparse
@@ -22,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 
 
 def arguments():
@@ -39,8 +47,9 @@ def arguments():
     p.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="cores that may be used")
     p.add_argument("--reps", type=int, default=10, help="steps timed of the best setting")
-    p.add_argument("--tries", type=int, default=3, help="steps timed of each setting tried")
+    p.add_argument("--tries", type=int, default=3, help="steps timed of each setting tried; with 1 only thread settings are")
     p.add_argument("--compile", action="store_true", help="try torch.compile as well (needs a C++ compiler)")
+    p.add_argument("--serve", action="store_true", help="stay, and time steps for each line of standard input")
     p.add_argument("--setting", help=argparse.SUPPRESS)
     return p.parse_args()
 
@@ -52,11 +61,11 @@ def arguments():
 KEEP_HEAP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "8589934592", "MALLOC_TOP_PAD_": "67108864"}
 
 
-def thread_settings(cores, as_intel):
+def thread_settings(cores, intel):
     """Sizes of PyTorch's pool and MKL's, those that can be fastest."""
     pairs = [(1, 1)] if cores == 1 else [(cores, cores), (cores, 1), (1, cores), (1, 1)]
     rest = {"heap": True, "fused": True, "adamw": "fused", "passive": False, "compile": False}
-    return [{"omp": omp, "mkl": mkl, "as_intel": intel} | rest for intel in as_intel for omp, mkl in pairs]
+    return [{"omp": omp, "mkl": mkl, "as_intel": intel} | rest for omp, mkl in pairs]
 
 
 def intel_answer(folder):
@@ -86,8 +95,8 @@ def variants(best, o):
         yield best | {"compile": True}
 
 
-def run(setting, reps, library):
-    """Runs this file in a process of its own with that setting; None if it fails."""
+def child(setting, reps, library):
+    """Returns the command and environment that run this file with that setting."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_"))}
     env |= {"OMP_NUM_THREADS": str(setting["omp"]), "MKL_NUM_THREADS": str(setting["mkl"]), "TOKENIZERS_PARALLELISM": "false"}
     if setting["heap"]:
@@ -96,43 +105,78 @@ def run(setting, reps, library):
         env["OMP_WAIT_POLICY"] = "PASSIVE"
     if setting["as_intel"]:
         env["LD_PRELOAD"] = library
-    done = subprocess.run(
-        [sys.executable, __file__, *sys.argv[1:], "--reps", str(reps), "--setting", json.dumps(setting)],
-        env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )
+    argv = [a for a in sys.argv[1:] if a != "--serve" or reps == 0]
+    return [sys.executable, __file__, *argv, "--reps", str(reps), "--setting", json.dumps(setting)], env
+
+
+def run(setting, reps, library):
+    """Times steps with that setting in a process of its own; None if it fails."""
+    command, env = child(setting, reps, library)
+    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         print(f"torch_step: {setting}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
         return None
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def search(o):
-    """Prints the report of the fastest setting."""
-    tried = []
-    with tempfile.TemporaryDirectory() as folder:
-        library = intel_answer(folder)
+def trial(o, library):
+    """Tries the settings shortly; returns what was tried and the fastest, stock first."""
+    tried, best = [], []
+    for intel in [False, True] if library else [False]:
+        mine = []
 
         def attempt(setting):
             r = run(setting, o.tries, library)
             if r:
-                tried.append({"setting": setting, "median": r["median"], "min": r["min"], "peak_rss": r["peak_rss"]})
+                mine.append({"setting": setting, "median": r["median"], "min": r["min"], "peak_rss": r["peak_rss"]})
 
-        def fastest(pick=lambda s: True):  # by the least time: other programs only ever add
-            return min((t for t in tried if pick(t["setting"])), key=lambda t: t["min"])["setting"]
+        def fastest():  # by the least time: other programs only ever add
+            return min(mine, key=lambda t: t["min"])["setting"]
 
-        for setting in thread_settings(o.threads, [False, True] if library else [False]):
+        for setting in thread_settings(o.threads, intel):
             attempt(setting)
-        if not tried:
-            sys.exit(1)
-        for setting in variants(fastest(), o):
+        if not mine:
+            continue
+        for setting in variants(fastest(), o) if o.tries > 1 else ():
             attempt(setting)
-        best, stock = fastest(), fastest(lambda s: not s["as_intel"])
-        report = run(best, o.reps, library)
-        plain = report if stock == best else run(stock, o.reps, library)
-    if not report or not plain:
+        tried += mine
+        best.append(fastest())
+    if not best or best[0]["as_intel"]:
         sys.exit(1)
-    stock = {"setting": stock} | {k: plain[k] for k in ("median", "min", "max", "peak_rss")}
-    print(json.dumps(report | {"setting": best, "stock": stock, "tried": tried}))
+    return tried, best
+
+
+def search(o, library):
+    """Prints the report of the fastest setting."""
+    tried, best = trial(o, library)
+    reports = [r | {"setting": s} for s in best if (r := run(s, o.reps, library))]
+    if len(reports) != len(best):
+        sys.exit(1)
+    stock = {k: reports[0][k] for k in ("setting", "median", "min", "max", "peak_rss")}
+    print(json.dumps(min(reports, key=lambda r: r["median"]) | {"stock": stock, "tried": tried}))
+
+
+def serve(o, library):
+    """Keeps a process for the fastest stock setting and for the fastest of all."""
+    _, best = trial(o, library)
+    peers, children = [], []
+    for setting in best:
+        command, env = child(setting, 0, library)
+        children.append(subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        peers.append({
+            "name": ("PyTorch + PEFT" if o.lora else "PyTorch") + (", MKL AVX-512 allowed" if setting["as_intel"] else ""),
+            "version": version("torch") + (f", PEFT {version('peft')}" if o.lora else ""),
+            "setting": " ".join(f"{k}={v:d}" if isinstance(v, bool) else f"{k}={v}" for k, v in setting.items()),
+        })
+    print(json.dumps({"peers": peers}), flush=True)
+    for line in sys.stdin:
+        c = children[json.loads(line).get("peer", 0)]
+        c.stdin.write(line)
+        c.stdin.flush()
+        print(c.stdout.readline(), end="", flush=True)
+    for c in children:
+        c.stdin.close()
+        c.wait()
 
 
 # ---- the child: one setting
@@ -216,12 +260,11 @@ def peak_rss():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def step_times(o, setting):
-    """Prints the median, least and greatest time of a step, in seconds."""
+def prepare(o, setting):
+    """Returns a function that does one step of the model and returns its loss, and the model."""
     import torch
 
     torch.manual_seed(1)
-    imported = peak_rss()
     model = build(o, setting["fused"] and not o.lora)
     if o.lora:
         from peft import LoraConfig, inject_adapter_in_model
@@ -233,22 +276,49 @@ def step_times(o, setting):
     trained = [p for p in model.parameters() if p.requires_grad]
     opt = torch.optim.AdamW(trained, lr=1e-3, fused=setting["adamw"] == "fused", foreach=setting["adamw"] == "foreach")
     call = torch.compile(model) if setting["compile"] else model
+    data = torch.randint(o.vocab, (64, o.batch, o.seq + 1))
+    done = 0
 
-    def step(ids, targets):
+    def step():
+        nonlocal done
+        rows = data[done % len(data)]
+        done += 1
         with torch.autocast("cpu", torch.bfloat16, enabled=o.bf16):
-            loss = call(ids, targets)
+            loss = call(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())
         loss.backward()
         opt.step()
         opt.zero_grad(set_to_none=True)
         return loss.item()
 
-    data = torch.randint(o.vocab, (o.reps + 2, o.batch, o.seq + 1))
+    for _ in range(2):  # the first steps make the optimizer's state and warm the allocator
+        step()
+    return step, model
+
+
+def timed_steps(o, setting):
+    """Times steps for each line read."""
+    step, _ = prepare(o, setting)
+    for line in sys.stdin:
+        want = json.loads(line).get("seconds", 0.3)
+        n, begin, spent = 0, time.perf_counter(), 0.0
+        while n == 0 or spent < want:
+            step()
+            n += 1
+            spent = time.perf_counter() - begin
+        print(json.dumps({"seconds": spent / n}), flush=True)
+
+
+def step_times(o, setting):
+    """Prints the median, least and greatest time of a step, in seconds."""
+    import torch
+
+    imported = peak_rss()
+    step, model = prepare(o, setting)
     seconds = []
-    for i, rows in enumerate(data):
+    for _ in range(o.reps):
         begin = time.perf_counter()
-        loss = step(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())
-        if i >= 2:  # the first steps make the optimizer's state and warm the allocator
-            seconds.append(time.perf_counter() - begin)
+        loss = step()
+        seconds.append(time.perf_counter() - begin)
     print(json.dumps({
         "work": f"train step, lora {o.lora}" if o.lora else "train step",
         "shape": {k: getattr(o, k) for k in ("layers", "d", "heads", "kv", "ff", "vocab", "batch", "seq")},
@@ -261,7 +331,7 @@ def step_times(o, setting):
         "peak_rss": peak_rss(),
         "imported_rss": imported,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "trainable": sum(p.numel() for p in trained),
+        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "loss": loss,
         "peer": f"PyTorch {torch.__version__}",
     }))
@@ -273,10 +343,13 @@ def main():
         if importlib.util.find_spec(module) is None:
             print(f"torch_step: {module} is not installed; pip install -r parity/requirements.txt", file=sys.stderr)
             sys.exit(3)
-    if o.setting:
+    if o.setting and o.serve:
+        timed_steps(o, json.loads(o.setting))
+    elif o.setting:
         step_times(o, json.loads(o.setting))
     else:
-        search(o)
+        with tempfile.TemporaryDirectory() as folder:
+            (serve if o.serve else search)(o, intel_answer(folder))
 
 
 if __name__ == "__main__":

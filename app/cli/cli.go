@@ -11,10 +11,12 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"github.com/dustin/go-humanize"
 
 	"tare/engine/checkpoint"
 	"tare/engine/data"
@@ -45,6 +47,20 @@ type Globals struct {
 	Quiet   bool   `short:"q" help:"No progress."`
 	Seed    uint64 `help:"Seed of everything random." default:"1"`
 	Threads int    `help:"Threads to compute with; 0 means all cores." default:"0"`
+	Memory  size   `help:"Memory to stay under where that is possible, such as 2GiB: buffers shrink and garbage goes sooner." placeholder:"SIZE"`
+}
+
+// size is a number of bytes, written as 1500, 1.5GiB or 500MB.
+type size int64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *size) UnmarshalText(text []byte) error {
+	n, err := humanize.ParseBytes(string(text))
+	if err != nil || n < 1<<20 || n > 1<<60 {
+		return fmt.Errorf("%q is no amount of memory; write 2GiB or 500MB, at least 1MiB", text)
+	}
+	*s = size(n)
+	return nil
 }
 
 // verbs is the command line's grammar.
@@ -56,6 +72,7 @@ type verbs struct {
 	Tune       tune           `cmd:"" help:"Fine-tune a model, whole or through an adapter."`
 	Pretrain   pretrain       `cmd:"" help:"Train a model from nothing."`
 	Quantize   quantize       `cmd:"" help:"Store a model's weights in fewer bits."`
+	Convert    convert        `cmd:"" help:"Rewrite a model as a GGUF file or as a folder."`
 	Merge      mergeVerb      `cmd:"" help:"Make one model of several, by a mergekit recipe."`
 	Eval       evalVerb       `cmd:"" help:"Loss, perplexity and exact answers of a model."`
 	Generate   generateV      `cmd:"" help:"Continue a prompt."`
@@ -118,12 +135,25 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if v.Threads > 0 {
 		kernel.SetThreads(v.Threads)
 	}
+	limitMemory(int64(v.Memory))
 	a := &app{Globals: v.Globals, ctx: ctx, in: in, out: out, errOut: errOut}
 	if err := k.Run(a); err != nil {
 		fmt.Fprintf(errOut, "tare: %v\n", err)
 		return codeOf(err)
 	}
 	return exitDone
+}
+
+// limitMemory collects garbage early: what a step leaves behind is small beside the
+// buffers that stay, so waiting for the heap to double would only cost memory.
+func limitMemory(limit int64) {
+	const percent = 25
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
+	if limit > 0 {
+		debug.SetMemoryLimit(limit)
+	}
 }
 
 // helpWords fills the lists of known names into the flags' helps.

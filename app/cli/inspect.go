@@ -19,7 +19,7 @@ import (
 
 // inspect shows what is in a checkpoint.
 type inspect struct {
-	Path  string `arg:"" help:"A model or adapter folder, a .safetensors file, or the word bundled."`
+	Path  string `arg:"" help:"A model or adapter folder, a .safetensors or .gguf file, or the word bundled."`
 	Stats bool   `help:"Read all entries: mean, standard deviation, extremes, zeros, NaN and Inf."`
 }
 
@@ -122,7 +122,7 @@ func (v *inspect) open(path string, r *inspected) (contents, error) {
 		}
 		r.Kind, r.Adapter = "adapter", summarize(adapter.Config)
 		return adapter, nil
-	} else if !errors.Is(err, fs.ErrNotExist) && !strings.HasSuffix(path, ".safetensors") {
+	} else if st, statErr := os.Stat(path); !errors.Is(err, fs.ErrNotExist) && (statErr != nil || st.IsDir()) {
 		return nil, err
 	}
 	folder, err := checkpoint.OpenFolder(path)

@@ -42,7 +42,7 @@ func (v *mergeVerb) Run(a *app) error {
 		return err
 	}
 	p := a.progress("merge", "parameters")
-	report, err := merge.Run(a.ctx, recipe, v.Out, merge.RunOptions{
+	report, err := merge.Run(a.ctx, recipe, v.Out, merge.RunOptions{Buffer: int64(a.Memory) / 2,
 		DryRun: v.DryRun, Overwrite: v.Overwrite,
 		Progress: func(done, total int64, name string) { p.update(done, total, name) },
 	})

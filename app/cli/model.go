@@ -36,7 +36,7 @@ func openModel(name string) (*checkpoint.Folder, error) {
 // loaded is a model that runs, with its tokenizer.
 type loaded struct {
 	folder *checkpoint.Folder
-	net    *model.Llama
+	net    model.Causal
 	tok    *text.Tokenizer
 }
 
@@ -65,7 +65,7 @@ func (l *loaded) load(verb, adapterDir string) (err error) {
 		return err
 	}
 	// An adapter may write into the matrices, which a mapped file does not allow.
-	if l.net, err = model.Load(l.folder.Config, l.folder, model.LoadOptions{Keep: adapterDir == ""}); err != nil {
+	if l.net, err = model.LoadCausal(l.folder.Config, l.folder, model.LoadOptions{Keep: adapterDir == ""}); err != nil {
 		return err
 	}
 	if vocab := l.net.Info().VocabSize; l.tok.VocabSize() > vocab {

@@ -72,7 +72,7 @@ func (v *pretrain) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	m, err := model.NewLlama(c, a.Seed)
+	m, err := model.New(c, a.Seed)
 	if err != nil {
 		return usagef("%w", err)
 	}

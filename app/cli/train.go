@@ -16,6 +16,9 @@ func stateFile(out string) string { return strings.TrimRight(out, "/\\") + ".sta
 // trainRun goes through a run's steps with progress, saves its state when it is
 // interrupted or when the recipe says so, and takes the state away at the end.
 func (a *app) trainRun(run *tuning.Run, title, state string, resume bool) error {
+	if err := run.Prepare(a.ctx); err != nil {
+		return err
+	}
 	switch _, err := os.Stat(state); {
 	case resume && err != nil:
 		return usagef("--resume: there is no saved state %s; leave --resume out to start anew", state)

@@ -1,0 +1,16 @@
+// Package bench holds the scripts that do the benchmarks' work in other
+// libraries. Each is a program of its own; with --serve it times one repetition
+// for each line that it reads, so that two libraries can be measured in turn.
+package bench
+
+import _ "embed"
+
+// GemmPeer multiplies matrices with numpy's BLAS.
+//
+//go:embed gemm_peer.py
+var GemmPeer string
+
+// TorchStep trains a llama-shaped model with PyTorch, and with PEFT for LoRA.
+//
+//go:embed torch_step.py
+var TorchStep string
