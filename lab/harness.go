@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"time"
+
+	"tare/engine/tensor/kernel"
 )
 
 // ErrNotFinite marks a measurement with a NaN or an infinity in it: the arm
@@ -229,7 +230,7 @@ func (s *session) report(ev Event) {
 func (s *session) record() *Record {
 	r := &Record{
 		Slug: s.x.Slug, Claim: s.x.Claim, Figure: s.x.Figure, Rule: s.x.Rule.describe(s.x.Figure),
-		Seeds: s.seeds, Quick: s.o.Quick, Threads: runtime.GOMAXPROCS(0), Started: s.started,
+		Seeds: s.seeds, Quick: s.o.Quick, Threads: kernel.Threads(), Started: s.started,
 	}
 	res := results{figure: s.x.Figure, byArm: map[string][]Measurement{}}
 	for _, arm := range s.x.Arms {

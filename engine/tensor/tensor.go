@@ -15,6 +15,7 @@ type Tensor struct {
 	dtype DType
 	shape []int
 	data  []byte
+	fixed bool // over memory that must not be written
 }
 
 // New returns a zeroed f32 tensor on the heap.
@@ -116,20 +117,26 @@ func (t *Tensor) U16() []uint16 {
 	return sliceOf[uint16](t.data)
 }
 
+// ReadOnly reports whether the storage must not be written, as that of a mapped file.
+func (t *Tensor) ReadOnly() bool { return t.fixed }
+
+// SetReadOnly marks the storage as not to be written.
+func (t *Tensor) SetReadOnly() { t.fixed = true }
+
 // Reshape returns a view of the same storage under another shape with as many
 // elements. It panics when the counts differ.
 func (t *Tensor) Reshape(shape ...int) *Tensor {
 	if count(shape) != t.Len() {
 		panic(fmt.Sprintf("tensor: reshape %v to %v", t.shape, shape))
 	}
-	return &Tensor{dtype: t.dtype, shape: append([]int(nil), shape...), data: t.data}
+	return &Tensor{dtype: t.dtype, shape: append([]int(nil), shape...), data: t.data, fixed: t.fixed}
 }
 
 // Rows returns a view of rows [lo, hi) of the first dimension.
 func (t *Tensor) Rows(lo, hi int) *Tensor {
 	row := len(t.data) / max(t.shape[0], 1)
 	shape := append([]int{hi - lo}, t.shape[1:]...)
-	return &Tensor{dtype: t.dtype, shape: shape, data: t.data[lo*row : hi*row]}
+	return &Tensor{dtype: t.dtype, shape: shape, data: t.data[lo*row : hi*row], fixed: t.fixed}
 }
 
 // ReadF32 converts elements [off, off+len(dst)) to f32 into dst.

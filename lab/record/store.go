@@ -36,20 +36,6 @@ type Store struct {
 // Store keeps the harness's cells and records.
 var _ lab.Store = (*Store)(nil)
 
-// DefaultPath is where records are kept when nothing else is asked for:
-// records.db in the folder that TARE_STATE names, else in "tare" under the
-// user's configuration folder.
-func DefaultPath() (string, error) {
-	if dir := os.Getenv("TARE_STATE"); dir != "" {
-		return filepath.Join(dir, "records.db"), nil
-	}
-	dir, err := os.UserConfigDir()
-	if err != nil {
-		return "", fmt.Errorf("record: no folder to keep records in, set TARE_STATE to one: %w", err)
-	}
-	return filepath.Join(dir, "tare", "records.db"), nil
-}
-
 // Open opens the store at path, makes it and its folder where they are
 // missing, and brings an older file to the current form. The error for a file
 // that is no store, is damaged or is newer than this program wraps [ErrFormat]

@@ -221,16 +221,3 @@ func TestNewerFileIsRefused(t *testing.T) {
 		t.Errorf("newer file: %v", err)
 	}
 }
-
-func TestDefaultPathFollowsTheEnvironment(t *testing.T) {
-	t.Setenv("TARE_STATE", "/some/where")
-	if p, err := DefaultPath(); err != nil || p != filepath.Join("/some/where", "records.db") {
-		t.Errorf("path %q, %v", p, err)
-	}
-	t.Setenv("TARE_STATE", "")
-	t.Setenv("XDG_CONFIG_HOME", "/conf")
-	t.Setenv("HOME", "/home/x")
-	if p, err := DefaultPath(); err != nil || !strings.HasSuffix(p, filepath.Join("tare", "records.db")) {
-		t.Errorf("path %q, %v", p, err)
-	}
-}

@@ -34,6 +34,12 @@ const (
 	BaseQ4     = "q4"     // rounded to 4 bits in groups of 64 on loading
 )
 
+// The precisions of matrix products.
+const (
+	PrecisionF32  = "f32"
+	PrecisionBF16 = "bf16"
+)
+
 // Recipe is what a run needs to know beside model and data. Its fields are the flags
 // of the command line and the keys of a recipe file.
 type Recipe struct {
@@ -57,11 +63,12 @@ type Training struct {
 	Floor       float64 `yaml:"floor" default:"0.1" help:"Where linear and cosine end, as a fraction of the peak rate."`
 	Clip        float64 `yaml:"clip" default:"0" help:"Largest global gradient norm; 0 does not clip."`
 
-	Steps      int  `yaml:"steps" default:"200" help:"Optimizer steps."`
-	Batch      int  `yaml:"batch" default:"8" help:"Sequences in a micro-batch."`
-	Accumulate int  `yaml:"accumulate" default:"1" help:"Micro-batches in a step."`
-	SeqLen     int  `yaml:"seq_len" default:"256" help:"Tokens in a sequence; no more than the model's positions."`
-	Checkpoint bool `yaml:"checkpoint" help:"Recompute each block's activations in the backward pass: less memory, more time."`
+	Steps      int    `yaml:"steps" default:"200" help:"Optimizer steps."`
+	Batch      int    `yaml:"batch" default:"8" help:"Sequences in a micro-batch."`
+	Accumulate int    `yaml:"accumulate" default:"1" help:"Micro-batches in a step."`
+	SeqLen     int    `yaml:"seq_len" default:"256" help:"Tokens in a sequence; no more than the model's positions."`
+	Precision  string `yaml:"precision" default:"f32" help:"Of matrix products: f32, or bf16 for bfloat16 operands with f32 sums and weights."`
+	Checkpoint bool   `yaml:"checkpoint" help:"Recompute each block's activations in the backward pass: less memory, more time."`
 
 	EvalEvery int `yaml:"eval_every" default:"0" help:"Steps between evaluations; 0 evaluates before and after only."`
 	SaveEvery int `yaml:"save_every" default:"0" help:"Steps between saves of the run's state; 0 saves only when interrupted."`
@@ -70,7 +77,7 @@ type Training struct {
 // Default returns the recipe of the tags' defaults.
 func Default() Recipe {
 	return Recipe{Method: "lora", Base: BaseF32, Training: Training{
-		Optimizer: "adamw", LR: 1e-3, Beta2: 0.999, Schedule: "cosine", Floor: 0.1, Steps: 200, Batch: 8, Accumulate: 1, SeqLen: 256,
+		Optimizer: "adamw", LR: 1e-3, Beta2: 0.999, Schedule: "cosine", Floor: 0.1, Precision: PrecisionF32, Steps: 200, Batch: 8, Accumulate: 1, SeqLen: 256,
 	}}
 }
 
@@ -111,6 +118,9 @@ func (r *Recipe) Validate() error {
 	}
 	if !slices.Contains([]string{BaseF32, BaseStored, BaseQ4}, r.Base) {
 		say("base is %q, want f32, stored or q4", r.Base)
+	}
+	if r.Precision != PrecisionF32 && r.Precision != PrecisionBF16 {
+		say("precision is %q, want f32 or bf16", r.Precision)
 	}
 	if r.Method == Full && r.Base != BaseF32 {
 		say("full fine-tuning changes every weight, so base must be f32")

@@ -28,7 +28,7 @@ type Data struct {
 // Run is one training run. Make it with New, then Train.
 type Run struct {
 	Recipe  Recipe
-	Model   *model.Llama
+	Model   model.Causal
 	Adapter *adapt.Adapter // nil for full fine-tuning
 	Loop    *train.Loop
 	Data    Data
@@ -42,7 +42,9 @@ type Run struct {
 	Seconds float64
 	Tokens  int64 // tokens with a target that were trained on
 
-	began time.Time
+	seed     uint64
+	prepared bool
+	began    time.Time
 }
 
 // Evaluation is the held-out loss after a number of steps.
@@ -58,7 +60,7 @@ func New(r Recipe, src *checkpoint.Folder, d Data, seed uint64) (*Run, error) {
 		return nil, err
 	}
 	run := &Run{Recipe: r, Data: d, Ledger: &grad.Ledger{}}
-	m, err := model.Load(src.Config, src, model.LoadOptions{Keep: r.Base != BaseF32, Ledger: run.Ledger})
+	m, err := model.LoadCausal(src.Config, src, model.LoadOptions{Keep: r.Base != BaseF32, Ledger: run.Ledger})
 	if err != nil {
 		return nil, err
 	}
@@ -67,21 +69,19 @@ func New(r Recipe, src *checkpoint.Folder, d Data, seed uint64) (*Run, error) {
 
 // NewFrom sets a run up on a model that is in memory, such as a fresh one; its
 // parameters are charged to the run's ledger.
-func NewFrom(r Recipe, m *model.Llama, d Data, seed uint64) (*Run, error) {
+func NewFrom(r Recipe, m model.Causal, d Data, seed uint64) (*Run, error) {
 	if err := r.Validate(); err != nil {
 		return nil, err
 	}
 	run := &Run{Recipe: r, Data: d, Ledger: &grad.Ledger{}}
-	for _, p := range m.Params() {
-		run.Ledger.Add(grad.Weights, int64(len(p.Value.Bytes())))
-	}
+	run.Ledger.Add(grad.Weights, weightBytes(m))
 	return run, run.setUp(m, seed)
 }
 
-func (run *Run) setUp(m *model.Llama, seed uint64) error {
+func (run *Run) setUp(m model.Causal, seed uint64) error {
 	r := run.Recipe
-	run.Model = m
-	if limit := m.Config.MaxPositions; r.SeqLen > limit {
+	run.Model, run.seed = m, seed
+	if limit := m.Info().MaxPositions; r.SeqLen > limit {
 		return fmt.Errorf("tuning: %w: seq_len is %d, the model has %d positions; lower seq_len", ErrRecipe, r.SeqLen, limit)
 	}
 	if r.Base == BaseQ4 {
@@ -92,7 +92,7 @@ func (run *Run) setUp(m *model.Llama, seed uint64) error {
 	if err := run.attach(seed); err != nil {
 		return err
 	}
-	m.Checkpointing = r.Checkpoint
+	m.SetCheckpointing(r.Checkpoint)
 	opt, err := r.optimizer(run.Ledger)
 	if err != nil {
 		return err
@@ -107,7 +107,41 @@ func (run *Run) setUp(m *model.Llama, seed uint64) error {
 		Task: &train.Language{Model: m, Source: run.Data.Train}, Params: params, Optimizer: opt, Tape: grad.NewTape(run.Ledger),
 		Options: train.Options{Steps: r.Steps, LR: r.LR, Schedule: schedule, Accumulate: r.Accumulate, Clip: r.Clip, Seed: seed},
 	}
+	run.Loop.Tape.BF16 = r.Precision == PrecisionBF16
 	return nil
+}
+
+// Prepare lets the method look at the training data and hook itself into the loop. It
+// does nothing the second time; Train calls it, and whoever restores a saved run must
+// before that.
+func (run *Run) Prepare(ctx context.Context) error {
+	if run.prepared || run.Adapter == nil {
+		return nil
+	}
+	hooks, err := run.Adapter.Prepare(ctx, adapt.Setup{Model: run.Model, Steps: run.Recipe.Steps, Seed: run.seed, Batches: run.peek})
+	if err != nil {
+		return fmt.Errorf("tuning: prepare %s: %w", run.Adapter.Method.Name, err)
+	}
+	run.prepared = true
+	run.Loop.Hooks = append(run.Loop.Hooks, hooks...)
+	run.Trainable = train.Trainable(run.Model.Params())
+	run.Loop.Params = run.Model.Params()
+	return nil
+}
+
+// peek returns the next n micro-batches and puts the position in the data back.
+func (run *Run) peek(n int) ([]train.Batch, error) {
+	state, err := run.Loop.Task.State()
+	if err != nil {
+		return nil, err
+	}
+	batches := make([]train.Batch, n)
+	for i := range batches {
+		if batches[i], err = run.Loop.Task.Next(); err != nil {
+			return nil, err
+		}
+	}
+	return batches, run.Loop.Task.Restore(state)
 }
 
 // attach makes the method's part of the model trainable.
@@ -123,19 +157,21 @@ func (run *Run) attach(seed uint64) error {
 	if err != nil {
 		return fmt.Errorf("tuning: %w: %w", ErrRecipe, err)
 	}
-	held := map[*grad.Param]bool{}
-	for _, p := range m.Params() {
-		held[p] = true
-	}
+	before := weightBytes(m)
 	if run.Adapter, err = adapt.Attach(m, method, options, run.Recipe.Targets, seed); err != nil {
 		return err
 	}
-	for _, p := range m.Params() {
-		if !held[p] {
-			run.Ledger.Add(grad.Weights, int64(len(p.Value.Bytes())))
-		}
-	}
+	run.Ledger.Add(grad.Weights, weightBytes(m)-before)
 	return nil
+}
+
+// weightBytes is what a model's parameters take, packed weights not counted.
+func weightBytes(m model.Causal) int64 {
+	var n int64
+	for _, p := range m.Params() {
+		n += int64(len(p.Value.Bytes()))
+	}
+	return n
 }
 
 // quantizeBase packs every linear layer of the blocks into 4 bits.
@@ -189,6 +225,9 @@ type Watch struct {
 // before the first step, every EvalEvery steps, and after the last. When ctx ends it
 // returns ctx's error and the run stands between two steps.
 func (run *Run) Train(ctx context.Context, w Watch) error {
+	if err := run.Prepare(ctx); err != nil {
+		return err
+	}
 	run.Loop.Hooks = append(run.Loop.Hooks, &watcher{run, w, ctx})
 	defer func() { run.Loop.Hooks = run.Loop.Hooks[:len(run.Loop.Hooks)-1] }()
 	if run.Loop.Step == 0 {
@@ -268,7 +307,7 @@ func (run *Run) Final() Evaluation {
 
 // SaveModel writes the model with everything merged as a folder, floating tensors in
 // dtype; tokenizer and other files are copied from src, when it is not nil.
-func SaveModel(dir string, m *model.Llama, dtype tensor.DType, src *checkpoint.Folder, files map[string][]byte, overwrite bool) error {
+func SaveModel(dir string, m model.Causal, dtype tensor.DType, src *checkpoint.Folder, files map[string][]byte, overwrite bool) error {
 	entries := m.Export(dtype)
 	specs := make([]checkpoint.Spec, len(entries))
 	for i, e := range entries {
@@ -288,8 +327,8 @@ func SaveModel(dir string, m *model.Llama, dtype tensor.DType, src *checkpoint.F
 			return err
 		}
 	}
-	m.Config.TorchDType = map[tensor.DType]string{tensor.F32: "float32", tensor.BF16: "bfloat16", tensor.F16: "float16"}[dtype]
-	config, err := m.Config.JSON()
+	m.Info().TorchDType = map[tensor.DType]string{tensor.F32: "float32", tensor.BF16: "bfloat16", tensor.F16: "float16"}[dtype]
+	config, err := m.Info().JSON()
 	if err != nil {
 		return err
 	}

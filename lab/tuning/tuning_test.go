@@ -60,6 +60,12 @@ func recipes() map[string]Recipe {
 	r = out["paca"]
 	r.Base, r.Checkpoint = BaseQ4, true
 	out["paca over q4, checkpointed"] = r
+	r = out["paca"]
+	r.Base = BaseStored
+	out["paca over a mapped file"] = r
+	r = out[Full]
+	r.Precision = PrecisionBF16
+	out["full in bf16 products"] = r
 	r = out[Full]
 	r.Optimizer, r.Momentum, r.LR = "sgd", 0.9, 0.05
 	out["full by sgd"] = r

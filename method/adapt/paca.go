@@ -117,7 +117,10 @@ type paca struct {
 // train makes the given columns train.
 func (a *paca) train(index []int) error {
 	a.index = slices.Sorted(slices.Values(index))
-	if d, ok := a.base.(nn.Dense); ok && d.P.Value.DType() == tensor.F32 {
+	if d, ok := a.base.(nn.Dense); ok {
+		if err := makeTrainable(d.P); err != nil {
+			return err
+		}
 		d.P.Part = grad.ColumnsOf(a.index)
 		a.p, a.layer.Weight = d.P, d
 		return nil
@@ -133,6 +136,20 @@ func (a *paca) train(index []int) error {
 	a.p = grad.NewParam(a.layer.Name+".paca_w", columns)
 	a.p.Part = grad.Whole
 	a.layer.Weight = &splitWeight{rest: rest, p: a.p, index: a.index}
+	return nil
+}
+
+// makeTrainable gives a parameter that is stored otherwise, or mapped from a file, f32
+// values of its own.
+func makeTrainable(p *grad.Param) error {
+	if p.Value.DType() == tensor.F32 && !p.Value.ReadOnly() {
+		return nil
+	}
+	t := tensor.New(p.Value.Shape()...)
+	if err := p.Value.ReadF32(t.F32(), 0); err != nil {
+		return fmt.Errorf("adapt: %s: %w", p.Name, err)
+	}
+	p.Value = t
 	return nil
 }
 

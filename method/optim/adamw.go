@@ -78,6 +78,19 @@ func (o *AdamW) add(name string, s *moments) {
 	o.Ledger.Add(grad.Optimizer, int64(len(s.m.Bytes())+len(s.v.Bytes())))
 }
 
+// Reindex implements train.Reindexer: the moments of entries that stay are kept, and t
+// counts on, so that the bias correction of new entries is that of the others.
+func (o *AdamW) Reindex(p *grad.Param, from grad.Part) error {
+	s := o.moments[p.Name]
+	if s == nil {
+		return nil
+	}
+	m, v := carry(p, s.m, from), carry(p, s.v, from)
+	o.Ledger.Add(grad.Optimizer, int64(len(m.Bytes())+len(v.Bytes())-len(s.m.Bytes())-len(s.v.Bytes())))
+	s.m, s.v = m, v
+	return nil
+}
+
 // State implements train.Optimizer.
 func (o *AdamW) State() train.State {
 	var st train.State

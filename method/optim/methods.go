@@ -70,6 +70,13 @@ func onPart(p *grad.Param, buf *[]float32, f func(w []float32)) error {
 	return nil
 }
 
+// carry returns state of the part from in the order of the part of p that trains now.
+func carry(p *grad.Param, state *tensor.Tensor, from grad.Part) *tensor.Tensor {
+	now := tensor.New(p.PartShape()...)
+	p.Carry(now.F32(), state.F32(), from)
+	return now
+}
+
 // grouped is one parameter's tensors of a saved state, in the order asked for.
 type grouped struct {
 	name    string

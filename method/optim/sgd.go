@@ -73,6 +73,18 @@ func (o *SGD) add(name string, v *tensor.Tensor) {
 	o.Ledger.Add(grad.Optimizer, int64(len(v.Bytes())))
 }
 
+// Reindex implements train.Reindexer.
+func (o *SGD) Reindex(p *grad.Param, from grad.Part) error {
+	b := o.velocity[p.Name]
+	if b == nil {
+		return nil
+	}
+	now := carry(p, b, from)
+	o.Ledger.Add(grad.Optimizer, int64(len(now.Bytes())-len(b.Bytes())))
+	o.velocity[p.Name] = now
+	return nil
+}
+
 // State implements train.Optimizer.
 func (o *SGD) State() train.State {
 	var st train.State
