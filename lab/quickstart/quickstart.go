@@ -88,8 +88,9 @@ func ways() []way {
 
 const (
 	steps, batch, seqLen = 60, 8, 128
-	mathSteps            = 150
+	mathSteps            = 500
 	mathBatch            = 32
+	mathProblems         = 8000
 	questions            = 100
 	sourceBytes          = 60_000 // of the source domain's held-out text
 )
@@ -230,8 +231,8 @@ func (j *job) tune(w way) error {
 // arithmetic tunes everything on the word problems.
 func (j *job) arithmetic() error {
 	r := tuning.Default()
-	r.Method, r.LR, r.Steps, r.Batch = tuning.Full, 0.003, mathSteps, mathBatch
-	train, _, _ := bundle.ArithmeticSplits(mathSteps*mathBatch, 0, questions)
+	r.Method, r.LR, r.Steps, r.Batch = tuning.Full, 0.001, mathSteps, mathBatch
+	train, _, _ := bundle.ArithmeticSplits(mathProblems, 0, questions)
 	records := make([]data.Record, len(train))
 	for i, p := range train {
 		records[i] = data.Record{Prompt: p.Prompt(), Completion: p.Completion()}
@@ -313,9 +314,9 @@ merge_method: task_arithmetic
 base_model: %q
 models:
   - model: %q
-    parameters: {weight: 0.7}
+    parameters: {weight: 1}
   - model: %q
-    parameters: {weight: 0.7}
+    parameters: {weight: 1}
 dtype: bfloat16
 `, j.folder.Dir, filepath.Join(j.dir, "opticks-full"), filepath.Join(j.dir, "arithmetic-full"))))
 	if err != nil {
