@@ -126,7 +126,7 @@ func (p *Packed4) SplitColumns(index []int) (Weight, *tensor.Tensor, error) {
 	q.Codes = append([]byte(nil), p.Q.Codes...)
 	columns := tensor.New(q.Rows, len(index))
 	row := make([]float32, q.Cols)
-	stride, groups := (q.Cols+31)/32*16, (q.Cols+q.Group-1)/q.Group
+	stride, groups := q.Stride(), q.Groups()
 	for r := range q.Rows {
 		p.Q.Row(row, r)
 		for i, c := range index {

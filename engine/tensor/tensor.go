@@ -3,6 +3,7 @@ package tensor
 import (
 	"fmt"
 	"math"
+	"sync/atomic"
 	"unsafe"
 
 	"tare/engine/tensor/kernel"
@@ -230,6 +231,12 @@ func (t *Tensor) Clone() *Tensor {
 // tensor, or -1.
 func (t *Tensor) FirstNonFinite() int {
 	switch t.dtype {
+	case F32, BF16, F16:
+		if t.allFinite() {
+			return -1
+		}
+	}
+	switch t.dtype {
 	case F32:
 		return firstWithExponent(sliceOf[uint32](t.data), 0x7f800000)
 	case BF16:
@@ -244,6 +251,31 @@ func (t *Tensor) FirstNonFinite() int {
 		}
 	}
 	return -1
+}
+
+// allFinite looks at magnitudes on all cores: the largest is finite when all are.
+func (t *Tensor) allFinite() bool {
+	const chunk = 1 << 14
+	var bad atomic.Bool
+	kernel.Parallel(t.Len(), chunk, func(lo, hi int) {
+		var wide []float32
+		if t.dtype != F32 {
+			wide = make([]float32, min(chunk, hi-lo))
+		}
+		for at := lo; at < hi && !bad.Load(); at += chunk {
+			end := min(at+chunk, hi)
+			v := wide
+			if t.dtype == F32 {
+				v = t.F32()[at:end]
+			} else if v = wide[:end-at]; t.ReadF32(v, at) != nil {
+				return // the range is within the tensor
+			}
+			if !(kernel.AbsMax(v) <= math.MaxFloat32) {
+				bad.Store(true)
+			}
+		}
+	})
+	return !bad.Load()
 }
 
 // firstWithExponent finds the first pattern whose exponent bits are all ones.

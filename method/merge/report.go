@@ -100,7 +100,8 @@ func describeInput(in *input) (InputReport, error) {
 	return r, nil
 }
 
-// headerHash is the SHA-256 of a safetensors file's length field and header.
+// headerHash is the SHA-256 of a safetensors file's length field and header, and that
+// of a whole GGUF file, whose header does not say how long it is.
 func headerHash(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -113,6 +114,12 @@ func headerHash(path string) (string, error) {
 	}
 	h := sha256.New()
 	h.Write(length[:])
+	if string(length[:4]) == "GGUF" {
+		if _, err := io.Copy(h, f); err != nil {
+			return "", err
+		}
+		return hex.EncodeToString(h.Sum(nil)), nil
+	}
 	if _, err := io.CopyN(h, f, int64(binary.LittleEndian.Uint64(length[:]))); err != nil {
 		return "", err
 	}

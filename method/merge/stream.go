@@ -186,6 +186,9 @@ func firstBeyond(v []float32, limit float64, prepare func(lo, hi int) error) int
 			if prepare != nil && prepare(at, end) != nil {
 				return // kinds and ranges were checked before
 			}
+			if kernel.AbsMax(v[at:end]) < float32(limit) { // false for NaN
+				continue
+			}
 			for i, x := range v[at:end] {
 				if math.Float32bits(x)&(1<<31-1) >= bound {
 					lower(&first, int64(at+i))

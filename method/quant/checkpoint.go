@@ -233,11 +233,10 @@ func relativeError(w *tensor.Tensor, q *kernel.Q4) float64 {
 		row := make([]float32, q.Cols)
 		for r := lo; r < hi; r++ {
 			q.Row(row, r)
-			for c, v := range data[r*q.Cols : (r+1)*q.Cols] {
-				d := float64(v) - float64(row[c])
-				lost[r] += d * d
-				all[r] += float64(v) * float64(v)
-			}
+			w := data[r*q.Cols : (r+1)*q.Cols]
+			all[r] = float64(kernel.SumSquares(w))
+			kernel.Sub(row, row, w)
+			lost[r] = float64(kernel.SumSquares(row))
 		}
 	})
 	var sumLost, sumAll float64

@@ -30,7 +30,7 @@ func (*RTN) Needs() Stats { return Stats{} }
 // QuantizeLayer implements LayerMethod.
 func (m *RTN) QuantizeLayer(name string, w *tensor.Tensor, _ *Observed) (nn.Weight, error) {
 	out, in := w.Dim(0), w.Dim(1)
-	q := NewQ4(out, in, m.Group)
+	q := kernel.NewQ4(out, in, m.Group)
 	data, groups := w.F32(), (in+m.Group-1)/m.Group
 	kernel.Parallel(out, 1+(1<<13)/in, func(lo, hi int) {
 		for r := lo; r < hi; r++ {
@@ -39,9 +39,7 @@ func (m *RTN) QuantizeLayer(name string, w *tensor.Tensor, _ *Observed) (nn.Weig
 				stored, zero := m.grid(data[r*in+from : r*in+to])
 				q.Scales[r*groups+g], q.Zeros[r*groups+g] = stored, uint8(zero)
 				scale := halfValue(stored)
-				for c := from; c < to; c++ {
-					SetCode(q, r, c, level(data[r*in+c], scale, zero))
-				}
+				q.Pack(r, from, data[r*in+from:r*in+to], scale, zero)
 			}
 		}
 	})
@@ -57,7 +55,11 @@ func (m *RTN) QuantizeLayer(name string, w *tensor.Tensor, _ *Observed) (nn.Weig
 func (m *RTN) grid(w []float32) (scale uint16, zero int) {
 	var lo, hi float32
 	for _, v := range w {
-		lo, hi = min(lo, v), max(hi, v)
+		if v < lo {
+			lo = v
+		} else if v > hi {
+			hi = v
+		}
 	}
 	if m.Symmetric {
 		return halfAbove(max(hi, -lo) / 7.5), 8
@@ -67,35 +69,6 @@ func (m *RTN) grid(w []float32) (scale uint16, zero int) {
 		return scale, 0
 	}
 	return scale, int(math.RoundToEven(float64(-lo / halfValue(scale))))
-}
-
-// level returns the code nearest to v.
-func level(v, scale float32, zero int) uint8 {
-	if scale == 0 {
-		return uint8(zero)
-	}
-	c := int(math.RoundToEven(float64(v/scale))) + zero
-	return uint8(min(15, max(0, c)))
-}
-
-// NewQ4 returns an all-zero packed matrix.
-func NewQ4(rows, cols, group int) *kernel.Q4 {
-	groups := (cols + group - 1) / group
-	return &kernel.Q4{
-		Rows: rows, Cols: cols, Group: group,
-		Codes:  make([]byte, rows*((cols+31)/32*16)),
-		Scales: make([]uint16, rows*groups), Zeros: make([]uint8, rows*groups),
-	}
-}
-
-// SetCode stores the code of one entry, which must have been zero.
-func SetCode(q *kernel.Q4, r, c int, code uint8) {
-	at := r*((q.Cols+31)/32*16) + c/32*16 + c%16
-	if c%32 < 16 {
-		q.Codes[at] |= code
-	} else {
-		q.Codes[at] |= code << 4
-	}
 }
 
 // halfInf is the f16 pattern of infinity; those of positive finite values are below.

@@ -74,3 +74,12 @@ func unpack(dst []float32, codes []byte, scale float32, zero int32, blocks int) 
 		unpackQ4x256(&dst[0], &codes[0], scale, zero, blocks)
 	}
 }
+
+// packQ4 is PackQ4 for whole blocks on the path that has it; false elsewhere.
+func packQ4(codes []byte, w []float32, scale float32, zero int32) bool {
+	if !useAVX512 {
+		return false
+	}
+	packQ4x512(&codes[0], &w[0], scale, zero, len(w)/q4Block)
+	return true
+}

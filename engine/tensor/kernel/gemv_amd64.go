@@ -133,3 +133,8 @@ func dotsQ4x4256(out *float32, x *float32, ldx int, codes *byte, scales *uint16,
 //
 //go:noescape
 func unpackQ4x256(dst *float32, codes *byte, scale float32, zero int32, blocks int)
+
+// packQ4x512 writes round(w/scale) + zero, kept within 0 to 15, blocks at least 1.
+//
+//go:noescape
+func packQ4x512(codes *byte, w *float32, scale float32, zero int32, blocks int)

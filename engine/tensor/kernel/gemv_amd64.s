@@ -4,6 +4,24 @@
 
 #include "textflag.h"
 
+DATA lane_count<>+0(SB)/4, $0x00000000
+DATA lane_count<>+4(SB)/4, $0x00000001
+DATA lane_count<>+8(SB)/4, $0x00000002
+DATA lane_count<>+12(SB)/4, $0x00000003
+DATA lane_count<>+16(SB)/4, $0x00000004
+DATA lane_count<>+20(SB)/4, $0x00000005
+DATA lane_count<>+24(SB)/4, $0x00000006
+DATA lane_count<>+28(SB)/4, $0x00000007
+DATA lane_count<>+32(SB)/4, $0x00000008
+DATA lane_count<>+36(SB)/4, $0x00000009
+DATA lane_count<>+40(SB)/4, $0x0000000a
+DATA lane_count<>+44(SB)/4, $0x0000000b
+DATA lane_count<>+48(SB)/4, $0x0000000c
+DATA lane_count<>+52(SB)/4, $0x0000000d
+DATA lane_count<>+56(SB)/4, $0x0000000e
+DATA lane_count<>+60(SB)/4, $0x0000000f
+GLOBL lane_count<>(SB), RODATA|NOPTR, $64
+
 // func dotsF321512(out *float32, x *float32, ldx int, b *byte, k int)
 // Requires: AVX, AVX512F
 TEXT ·dotsF321512(SB), NOSPLIT, $0-40
@@ -177,55 +195,51 @@ done:
 // func dotsQ4x1512(out *float32, x *float32, ldx int, codes *byte, scales *uint16, zeros *byte, blocks int, perGroup int)
 // Requires: AVX, AVX512F, CMOV, F16C
 TEXT ·dotsQ4x1512(SB), NOSPLIT, $0-64
-	MOVQ         x+8(FP), AX
-	MOVQ         ldx+16(FP), CX
-	MOVQ         codes+24(FP), CX
-	MOVQ         scales+32(FP), DX
-	MOVQ         zeros+40(FP), BX
-	MOVQ         blocks+48(FP), SI
-	MOVL         $0x0000000f, DI
-	VMOVD        DI, X0
-	VPBROADCASTD X0, Z0
-	VPXORD       Z2, Z2, Z2
+	MOVQ      x+8(FP), AX
+	MOVQ      ldx+16(FP), CX
+	MOVQ      codes+24(FP), CX
+	MOVQ      scales+32(FP), DX
+	MOVQ      zeros+40(FP), BX
+	MOVQ      blocks+48(FP), SI
+	VMOVDQU32 lane_count<>+0(SB), Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
 
 group:
-	VPXORD       Z3, Z3, Z3
-	VPXORD       Z4, Z4, Z4
+	MOVWLZX      (DX), DI
+	VMOVD        DI, X0
+	VCVTPH2PS    X0, X0
+	VBROADCASTSS X0, Z0
 	MOVBLZX      (BX), DI
 	VMOVD        DI, X1
 	VPBROADCASTD X1, Z1
+	ADDQ         $0x02, DX
+	INCQ         BX
+	VPSUBD       Z1, Z2, Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
 	MOVQ         perGroup+56(FP), DI
 	CMPQ         DI, SI
 	CMOVQGT      SI, DI
 	SUBQ         DI, SI
 
 block:
-	VPMOVZXBD     (CX), Z5
-	VPSRLD        $0x04, Z5, Z6
-	VPANDD        Z0, Z5, Z5
-	VPSUBD        Z1, Z5, Z5
-	VCVTDQ2PS     Z5, Z5
-	VFMADD231PS   (AX), Z5, Z3
-	VPSUBD        Z1, Z6, Z6
-	VCVTDQ2PS     Z6, Z6
-	VFMADD231PS   64(AX), Z6, Z4
+	VPMOVZXBD     (CX), Z0
+	VPSRLD        $0x04, Z0, Z5
+	VPERMPS       Z1, Z0, Z0
+	VPERMPS       Z1, Z5, Z5
+	VFMADD231PS   (AX), Z0, Z3
+	VFMADD231PS   64(AX), Z5, Z4
 	ADDQ          $0x10, CX
 	ADDQ          $0x00000080, AX
 	DECQ          DI
 	JNE           block
-	MOVWLZX       (DX), DI
-	VMOVD         DI, X1
-	VCVTPH2PS     X1, X1
-	VBROADCASTSS  X1, Z1
-	ADDQ          $0x02, DX
-	INCQ          BX
-	VFMADD231PS   Z3, Z1, Z2
-	VFMADD231PS   Z4, Z1, Z2
 	CMPQ          SI, $0x00
 	JG            group
 	MOVQ          out+0(FP), AX
-	VEXTRACTF64X4 $0x01, Z2, Y0
-	VADDPS        Y0, Y2, Y0
+	VADDPS        Z4, Z3, Z3
+	VEXTRACTF64X4 $0x01, Z3, Y0
+	VADDPS        Y0, Y3, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X1
 	VPERMILPS     $0x4e, X1, X0
@@ -249,28 +263,38 @@ TEXT ·dotsF322512(SB), NOSPLIT, $0-40
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
 
 many:
-	CMPQ        BX, $0x00000020
+	CMPQ        BX, $0x00000040
 	JLT         one
-	VMOVUPS     (DX), Z4
-	VFMADD231PS (AX), Z4, Z0
-	VFMADD231PS (SI), Z4, Z2
-	VMOVUPS     64(DX), Z4
-	VFMADD231PS 64(AX), Z4, Z1
-	VFMADD231PS 64(SI), Z4, Z3
-	ADDQ        $0x00000080, DX
-	ADDQ        $0x00000080, AX
-	ADDQ        $0x00000080, SI
-	SUBQ        $0x00000020, BX
+	VMOVUPS     (DX), Z8
+	VFMADD231PS (AX), Z8, Z0
+	VFMADD231PS (SI), Z8, Z4
+	VMOVUPS     64(DX), Z8
+	VFMADD231PS 64(AX), Z8, Z1
+	VFMADD231PS 64(SI), Z8, Z5
+	VMOVUPS     128(DX), Z8
+	VFMADD231PS 128(AX), Z8, Z2
+	VFMADD231PS 128(SI), Z8, Z6
+	VMOVUPS     192(DX), Z8
+	VFMADD231PS 192(AX), Z8, Z3
+	VFMADD231PS 192(SI), Z8, Z7
+	ADDQ        $0x00000100, DX
+	ADDQ        $0x00000100, AX
+	ADDQ        $0x00000100, SI
+	SUBQ        $0x00000040, BX
 	JMP         many
 
 one:
 	CMPQ        BX, $0x00
 	JLE         done
-	VMOVUPS     (DX), Z4
-	VFMADD231PS (AX), Z4, Z0
-	VFMADD231PS (SI), Z4, Z2
+	VMOVUPS     (DX), Z8
+	VFMADD231PS (AX), Z8, Z0
+	VFMADD231PS (SI), Z8, Z4
 	ADDQ        $0x00000040, DX
 	ADDQ        $0x00000040, AX
 	ADDQ        $0x00000040, SI
@@ -280,6 +304,8 @@ one:
 done:
 	MOVQ          out+0(FP), AX
 	VADDPS        Z1, Z0, Z0
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z0, Z0
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VADDPS        Y1, Y0, Y1
 	VEXTRACTF128  $0x01, Y1, X0
@@ -289,9 +315,11 @@ done:
 	VPERMILPS     $0xb1, X0, X1
 	VADDPS        X1, X0, X0
 	VMOVSS        X0, (AX)
-	VADDPS        Z3, Z2, Z2
-	VEXTRACTF64X4 $0x01, Z2, Y0
-	VADDPS        Y0, Y2, Y0
+	VADDPS        Z5, Z4, Z4
+	VADDPS        Z6, Z4, Z4
+	VADDPS        Z7, Z4, Z4
+	VEXTRACTF64X4 $0x01, Z4, Y0
+	VADDPS        Y0, Y4, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X1
 	VPERMILPS     $0x4e, X1, X0
@@ -315,31 +343,43 @@ TEXT ·dotsBF162512(SB), NOSPLIT, $0-40
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
 
 many:
-	CMPQ        BX, $0x00000020
+	CMPQ        BX, $0x00000040
 	JLT         one
-	VPMOVZXWD   (DX), Z4
-	VPSLLD      $0x10, Z4, Z4
-	VFMADD231PS (AX), Z4, Z0
-	VFMADD231PS (SI), Z4, Z2
-	VPMOVZXWD   32(DX), Z4
-	VPSLLD      $0x10, Z4, Z4
-	VFMADD231PS 64(AX), Z4, Z1
-	VFMADD231PS 64(SI), Z4, Z3
-	ADDQ        $0x00000040, DX
-	ADDQ        $0x00000080, AX
-	ADDQ        $0x00000080, SI
-	SUBQ        $0x00000020, BX
+	VPMOVZXWD   (DX), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VFMADD231PS (AX), Z8, Z0
+	VFMADD231PS (SI), Z8, Z4
+	VPMOVZXWD   32(DX), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VFMADD231PS 64(AX), Z8, Z1
+	VFMADD231PS 64(SI), Z8, Z5
+	VPMOVZXWD   64(DX), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VFMADD231PS 128(AX), Z8, Z2
+	VFMADD231PS 128(SI), Z8, Z6
+	VPMOVZXWD   96(DX), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VFMADD231PS 192(AX), Z8, Z3
+	VFMADD231PS 192(SI), Z8, Z7
+	ADDQ        $0x00000080, DX
+	ADDQ        $0x00000100, AX
+	ADDQ        $0x00000100, SI
+	SUBQ        $0x00000040, BX
 	JMP         many
 
 one:
 	CMPQ        BX, $0x00
 	JLE         done
-	VPMOVZXWD   (DX), Z4
-	VPSLLD      $0x10, Z4, Z4
-	VFMADD231PS (AX), Z4, Z0
-	VFMADD231PS (SI), Z4, Z2
+	VPMOVZXWD   (DX), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VFMADD231PS (AX), Z8, Z0
+	VFMADD231PS (SI), Z8, Z4
 	ADDQ        $0x00000020, DX
 	ADDQ        $0x00000040, AX
 	ADDQ        $0x00000040, SI
@@ -349,6 +389,8 @@ one:
 done:
 	MOVQ          out+0(FP), AX
 	VADDPS        Z1, Z0, Z0
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z0, Z0
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VADDPS        Y1, Y0, Y1
 	VEXTRACTF128  $0x01, Y1, X0
@@ -358,9 +400,11 @@ done:
 	VPERMILPS     $0xb1, X0, X1
 	VADDPS        X1, X0, X0
 	VMOVSS        X0, (AX)
-	VADDPS        Z3, Z2, Z2
-	VEXTRACTF64X4 $0x01, Z2, Y0
-	VADDPS        Y0, Y2, Y0
+	VADDPS        Z5, Z4, Z4
+	VADDPS        Z6, Z4, Z4
+	VADDPS        Z7, Z4, Z4
+	VEXTRACTF64X4 $0x01, Z4, Y0
+	VADDPS        Y0, Y4, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X1
 	VPERMILPS     $0x4e, X1, X0
@@ -384,28 +428,38 @@ TEXT ·dotsF162512(SB), NOSPLIT, $0-40
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
 
 many:
-	CMPQ        BX, $0x00000020
+	CMPQ        BX, $0x00000040
 	JLT         one
-	VCVTPH2PS   (DX), Z4
-	VFMADD231PS (AX), Z4, Z0
-	VFMADD231PS (SI), Z4, Z2
-	VCVTPH2PS   32(DX), Z4
-	VFMADD231PS 64(AX), Z4, Z1
-	VFMADD231PS 64(SI), Z4, Z3
-	ADDQ        $0x00000040, DX
-	ADDQ        $0x00000080, AX
-	ADDQ        $0x00000080, SI
-	SUBQ        $0x00000020, BX
+	VCVTPH2PS   (DX), Z8
+	VFMADD231PS (AX), Z8, Z0
+	VFMADD231PS (SI), Z8, Z4
+	VCVTPH2PS   32(DX), Z8
+	VFMADD231PS 64(AX), Z8, Z1
+	VFMADD231PS 64(SI), Z8, Z5
+	VCVTPH2PS   64(DX), Z8
+	VFMADD231PS 128(AX), Z8, Z2
+	VFMADD231PS 128(SI), Z8, Z6
+	VCVTPH2PS   96(DX), Z8
+	VFMADD231PS 192(AX), Z8, Z3
+	VFMADD231PS 192(SI), Z8, Z7
+	ADDQ        $0x00000080, DX
+	ADDQ        $0x00000100, AX
+	ADDQ        $0x00000100, SI
+	SUBQ        $0x00000040, BX
 	JMP         many
 
 one:
 	CMPQ        BX, $0x00
 	JLE         done
-	VCVTPH2PS   (DX), Z4
-	VFMADD231PS (AX), Z4, Z0
-	VFMADD231PS (SI), Z4, Z2
+	VCVTPH2PS   (DX), Z8
+	VFMADD231PS (AX), Z8, Z0
+	VFMADD231PS (SI), Z8, Z4
 	ADDQ        $0x00000020, DX
 	ADDQ        $0x00000040, AX
 	ADDQ        $0x00000040, SI
@@ -415,6 +469,8 @@ one:
 done:
 	MOVQ          out+0(FP), AX
 	VADDPS        Z1, Z0, Z0
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z0, Z0
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VADDPS        Y1, Y0, Y1
 	VEXTRACTF128  $0x01, Y1, X0
@@ -424,9 +480,11 @@ done:
 	VPERMILPS     $0xb1, X0, X1
 	VADDPS        X1, X0, X0
 	VMOVSS        X0, (AX)
-	VADDPS        Z3, Z2, Z2
-	VEXTRACTF64X4 $0x01, Z2, Y0
-	VADDPS        Y0, Y2, Y0
+	VADDPS        Z5, Z4, Z4
+	VADDPS        Z6, Z4, Z4
+	VADDPS        Z7, Z4, Z4
+	VEXTRACTF64X4 $0x01, Z4, Y0
+	VADDPS        Y0, Y4, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X1
 	VPERMILPS     $0x4e, X1, X0
@@ -440,65 +498,58 @@ done:
 // func dotsQ4x2512(out *float32, x *float32, ldx int, codes *byte, scales *uint16, zeros *byte, blocks int, perGroup int)
 // Requires: AVX, AVX512F, CMOV, F16C
 TEXT ·dotsQ4x2512(SB), NOSPLIT, $0-64
-	MOVQ         x+8(FP), AX
-	MOVQ         ldx+16(FP), CX
-	MOVQ         codes+24(FP), DX
-	MOVQ         scales+32(FP), BX
-	MOVQ         zeros+40(FP), SI
-	MOVQ         blocks+48(FP), DI
-	MOVQ         AX, R8
-	ADDQ         CX, R8
-	MOVL         $0x0000000f, CX
-	VMOVD        CX, X0
-	VPBROADCASTD X0, Z0
-	VPXORD       Z2, Z2, Z2
-	VPXORD       Z5, Z5, Z5
+	MOVQ      x+8(FP), AX
+	MOVQ      ldx+16(FP), CX
+	MOVQ      codes+24(FP), DX
+	MOVQ      scales+32(FP), BX
+	MOVQ      zeros+40(FP), SI
+	MOVQ      blocks+48(FP), DI
+	MOVQ      AX, R8
+	ADDQ      CX, R8
+	VMOVDQU32 lane_count<>+0(SB), Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
 
 group:
-	VPXORD       Z3, Z3, Z3
-	VPXORD       Z4, Z4, Z4
-	VPXORD       Z6, Z6, Z6
-	VPXORD       Z7, Z7, Z7
+	MOVWLZX      (BX), CX
+	VMOVD        CX, X0
+	VCVTPH2PS    X0, X0
+	VBROADCASTSS X0, Z0
 	MOVBLZX      (SI), CX
 	VMOVD        CX, X1
 	VPBROADCASTD X1, Z1
+	ADDQ         $0x02, BX
+	INCQ         SI
+	VPSUBD       Z1, Z2, Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
 	MOVQ         perGroup+56(FP), CX
 	CMPQ         CX, DI
 	CMOVQGT      DI, CX
 	SUBQ         CX, DI
 
 block:
-	VPMOVZXBD     (DX), Z8
-	VPSRLD        $0x04, Z8, Z9
-	VPANDD        Z0, Z8, Z8
-	VPSUBD        Z1, Z8, Z8
-	VCVTDQ2PS     Z8, Z8
-	VFMADD231PS   (AX), Z8, Z3
-	VFMADD231PS   (R8), Z8, Z6
-	VPSUBD        Z1, Z9, Z9
-	VCVTDQ2PS     Z9, Z9
-	VFMADD231PS   64(AX), Z9, Z4
-	VFMADD231PS   64(R8), Z9, Z7
+	VPMOVZXBD     (DX), Z0
+	VPSRLD        $0x04, Z0, Z7
+	VPERMPS       Z1, Z0, Z0
+	VPERMPS       Z1, Z7, Z7
+	VFMADD231PS   (AX), Z0, Z3
+	VFMADD231PS   (R8), Z0, Z5
+	VFMADD231PS   64(AX), Z7, Z4
+	VFMADD231PS   64(R8), Z7, Z6
 	ADDQ          $0x10, DX
 	ADDQ          $0x00000080, AX
 	ADDQ          $0x00000080, R8
 	DECQ          CX
 	JNE           block
-	MOVWLZX       (BX), CX
-	VMOVD         CX, X1
-	VCVTPH2PS     X1, X1
-	VBROADCASTSS  X1, Z1
-	ADDQ          $0x02, BX
-	INCQ          SI
-	VFMADD231PS   Z3, Z1, Z2
-	VFMADD231PS   Z4, Z1, Z2
-	VFMADD231PS   Z6, Z1, Z5
-	VFMADD231PS   Z7, Z1, Z5
 	CMPQ          DI, $0x00
 	JG            group
 	MOVQ          out+0(FP), AX
-	VEXTRACTF64X4 $0x01, Z2, Y0
-	VADDPS        Y0, Y2, Y0
+	VADDPS        Z4, Z3, Z3
+	VEXTRACTF64X4 $0x01, Z3, Y0
+	VADDPS        Y0, Y3, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X1
 	VPERMILPS     $0x4e, X1, X0
@@ -506,6 +557,7 @@ block:
 	VPERMILPS     $0xb1, X1, X0
 	VADDPS        X0, X1, X1
 	VMOVSS        X1, (AX)
+	VADDPS        Z6, Z5, Z5
 	VEXTRACTF64X4 $0x01, Z5, Y0
 	VADDPS        Y0, Y5, Y0
 	VEXTRACTF128  $0x01, Y0, X1
@@ -535,31 +587,40 @@ TEXT ·dotsF324512(SB), NOSPLIT, $0-40
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
 
 many:
-	CMPQ        BX, $0x00000010
+	CMPQ        BX, $0x00000020
 	JLT         one
-	VMOVUPS     (DX), Z4
-	VFMADD231PS (AX), Z4, Z0
-	VFMADD231PS (SI), Z4, Z1
-	VFMADD231PS (DI), Z4, Z2
-	VFMADD231PS (R8), Z4, Z3
-	ADDQ        $0x00000040, DX
-	ADDQ        $0x00000040, AX
-	ADDQ        $0x00000040, SI
-	ADDQ        $0x00000040, DI
-	ADDQ        $0x00000040, R8
-	SUBQ        $0x00000010, BX
+	VMOVUPS     (DX), Z8
+	VFMADD231PS (AX), Z8, Z0
+	VFMADD231PS (SI), Z8, Z2
+	VFMADD231PS (DI), Z8, Z4
+	VFMADD231PS (R8), Z8, Z6
+	VMOVUPS     64(DX), Z8
+	VFMADD231PS 64(AX), Z8, Z1
+	VFMADD231PS 64(SI), Z8, Z3
+	VFMADD231PS 64(DI), Z8, Z5
+	VFMADD231PS 64(R8), Z8, Z7
+	ADDQ        $0x00000080, DX
+	ADDQ        $0x00000080, AX
+	ADDQ        $0x00000080, SI
+	ADDQ        $0x00000080, DI
+	ADDQ        $0x00000080, R8
+	SUBQ        $0x00000020, BX
 	JMP         many
 
 one:
 	CMPQ        BX, $0x00
 	JLE         done
-	VMOVUPS     (DX), Z4
-	VFMADD231PS (AX), Z4, Z0
-	VFMADD231PS (SI), Z4, Z1
-	VFMADD231PS (DI), Z4, Z2
-	VFMADD231PS (R8), Z4, Z3
+	VMOVUPS     (DX), Z8
+	VFMADD231PS (AX), Z8, Z0
+	VFMADD231PS (SI), Z8, Z2
+	VFMADD231PS (DI), Z8, Z4
+	VFMADD231PS (R8), Z8, Z6
 	ADDQ        $0x00000040, DX
 	ADDQ        $0x00000040, AX
 	ADDQ        $0x00000040, SI
@@ -570,24 +631,17 @@ one:
 
 done:
 	MOVQ          out+0(FP), AX
-	VEXTRACTF64X4 $0x01, Z0, Y4
-	VADDPS        Y4, Y0, Y4
-	VEXTRACTF128  $0x01, Y4, X0
-	VADDPS        X0, X4, X0
-	VPERMILPS     $0x4e, X0, X4
-	VADDPS        X4, X0, X0
-	VPERMILPS     $0xb1, X0, X4
-	VADDPS        X4, X0, X0
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y1
+	VEXTRACTF128  $0x01, Y1, X0
+	VADDPS        X0, X1, X0
+	VPERMILPS     $0x4e, X0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPS     $0xb1, X0, X1
+	VADDPS        X1, X0, X0
 	VMOVSS        X0, (AX)
-	VEXTRACTF64X4 $0x01, Z1, Y0
-	VADDPS        Y0, Y1, Y0
-	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X1
-	VPERMILPS     $0x4e, X1, X0
-	VADDPS        X0, X1, X1
-	VPERMILPS     $0xb1, X1, X0
-	VADDPS        X0, X1, X1
-	VMOVSS        X1, 4(AX)
+	VADDPS        Z3, Z2, Z2
 	VEXTRACTF64X4 $0x01, Z2, Y0
 	VADDPS        Y0, Y2, Y0
 	VEXTRACTF128  $0x01, Y0, X1
@@ -596,9 +650,20 @@ done:
 	VADDPS        X0, X1, X1
 	VPERMILPS     $0xb1, X1, X0
 	VADDPS        X0, X1, X1
+	VMOVSS        X1, 4(AX)
+	VADDPS        Z5, Z4, Z4
+	VEXTRACTF64X4 $0x01, Z4, Y0
+	VADDPS        Y0, Y4, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
 	VMOVSS        X1, 8(AX)
-	VEXTRACTF64X4 $0x01, Z3, Y0
-	VADDPS        Y0, Y3, Y0
+	VADDPS        Z7, Z6, Z6
+	VEXTRACTF64X4 $0x01, Z6, Y0
+	VADDPS        Y0, Y6, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X1
 	VPERMILPS     $0x4e, X1, X0
@@ -626,33 +691,43 @@ TEXT ·dotsBF164512(SB), NOSPLIT, $0-40
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
 
 many:
-	CMPQ        BX, $0x00000010
+	CMPQ        BX, $0x00000020
 	JLT         one
-	VPMOVZXWD   (DX), Z4
-	VPSLLD      $0x10, Z4, Z4
-	VFMADD231PS (AX), Z4, Z0
-	VFMADD231PS (SI), Z4, Z1
-	VFMADD231PS (DI), Z4, Z2
-	VFMADD231PS (R8), Z4, Z3
-	ADDQ        $0x00000020, DX
-	ADDQ        $0x00000040, AX
-	ADDQ        $0x00000040, SI
-	ADDQ        $0x00000040, DI
-	ADDQ        $0x00000040, R8
-	SUBQ        $0x00000010, BX
+	VPMOVZXWD   (DX), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VFMADD231PS (AX), Z8, Z0
+	VFMADD231PS (SI), Z8, Z2
+	VFMADD231PS (DI), Z8, Z4
+	VFMADD231PS (R8), Z8, Z6
+	VPMOVZXWD   32(DX), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VFMADD231PS 64(AX), Z8, Z1
+	VFMADD231PS 64(SI), Z8, Z3
+	VFMADD231PS 64(DI), Z8, Z5
+	VFMADD231PS 64(R8), Z8, Z7
+	ADDQ        $0x00000040, DX
+	ADDQ        $0x00000080, AX
+	ADDQ        $0x00000080, SI
+	ADDQ        $0x00000080, DI
+	ADDQ        $0x00000080, R8
+	SUBQ        $0x00000020, BX
 	JMP         many
 
 one:
 	CMPQ        BX, $0x00
 	JLE         done
-	VPMOVZXWD   (DX), Z4
-	VPSLLD      $0x10, Z4, Z4
-	VFMADD231PS (AX), Z4, Z0
-	VFMADD231PS (SI), Z4, Z1
-	VFMADD231PS (DI), Z4, Z2
-	VFMADD231PS (R8), Z4, Z3
+	VPMOVZXWD   (DX), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VFMADD231PS (AX), Z8, Z0
+	VFMADD231PS (SI), Z8, Z2
+	VFMADD231PS (DI), Z8, Z4
+	VFMADD231PS (R8), Z8, Z6
 	ADDQ        $0x00000020, DX
 	ADDQ        $0x00000040, AX
 	ADDQ        $0x00000040, SI
@@ -663,24 +738,17 @@ one:
 
 done:
 	MOVQ          out+0(FP), AX
-	VEXTRACTF64X4 $0x01, Z0, Y4
-	VADDPS        Y4, Y0, Y4
-	VEXTRACTF128  $0x01, Y4, X0
-	VADDPS        X0, X4, X0
-	VPERMILPS     $0x4e, X0, X4
-	VADDPS        X4, X0, X0
-	VPERMILPS     $0xb1, X0, X4
-	VADDPS        X4, X0, X0
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y1
+	VEXTRACTF128  $0x01, Y1, X0
+	VADDPS        X0, X1, X0
+	VPERMILPS     $0x4e, X0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPS     $0xb1, X0, X1
+	VADDPS        X1, X0, X0
 	VMOVSS        X0, (AX)
-	VEXTRACTF64X4 $0x01, Z1, Y0
-	VADDPS        Y0, Y1, Y0
-	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X1
-	VPERMILPS     $0x4e, X1, X0
-	VADDPS        X0, X1, X1
-	VPERMILPS     $0xb1, X1, X0
-	VADDPS        X0, X1, X1
-	VMOVSS        X1, 4(AX)
+	VADDPS        Z3, Z2, Z2
 	VEXTRACTF64X4 $0x01, Z2, Y0
 	VADDPS        Y0, Y2, Y0
 	VEXTRACTF128  $0x01, Y0, X1
@@ -689,9 +757,20 @@ done:
 	VADDPS        X0, X1, X1
 	VPERMILPS     $0xb1, X1, X0
 	VADDPS        X0, X1, X1
+	VMOVSS        X1, 4(AX)
+	VADDPS        Z5, Z4, Z4
+	VEXTRACTF64X4 $0x01, Z4, Y0
+	VADDPS        Y0, Y4, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
 	VMOVSS        X1, 8(AX)
-	VEXTRACTF64X4 $0x01, Z3, Y0
-	VADDPS        Y0, Y3, Y0
+	VADDPS        Z7, Z6, Z6
+	VEXTRACTF64X4 $0x01, Z6, Y0
+	VADDPS        Y0, Y6, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X1
 	VPERMILPS     $0x4e, X1, X0
@@ -719,31 +798,40 @@ TEXT ·dotsF164512(SB), NOSPLIT, $0-40
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
 
 many:
-	CMPQ        BX, $0x00000010
+	CMPQ        BX, $0x00000020
 	JLT         one
-	VCVTPH2PS   (DX), Z4
-	VFMADD231PS (AX), Z4, Z0
-	VFMADD231PS (SI), Z4, Z1
-	VFMADD231PS (DI), Z4, Z2
-	VFMADD231PS (R8), Z4, Z3
-	ADDQ        $0x00000020, DX
-	ADDQ        $0x00000040, AX
-	ADDQ        $0x00000040, SI
-	ADDQ        $0x00000040, DI
-	ADDQ        $0x00000040, R8
-	SUBQ        $0x00000010, BX
+	VCVTPH2PS   (DX), Z8
+	VFMADD231PS (AX), Z8, Z0
+	VFMADD231PS (SI), Z8, Z2
+	VFMADD231PS (DI), Z8, Z4
+	VFMADD231PS (R8), Z8, Z6
+	VCVTPH2PS   32(DX), Z8
+	VFMADD231PS 64(AX), Z8, Z1
+	VFMADD231PS 64(SI), Z8, Z3
+	VFMADD231PS 64(DI), Z8, Z5
+	VFMADD231PS 64(R8), Z8, Z7
+	ADDQ        $0x00000040, DX
+	ADDQ        $0x00000080, AX
+	ADDQ        $0x00000080, SI
+	ADDQ        $0x00000080, DI
+	ADDQ        $0x00000080, R8
+	SUBQ        $0x00000020, BX
 	JMP         many
 
 one:
 	CMPQ        BX, $0x00
 	JLE         done
-	VCVTPH2PS   (DX), Z4
-	VFMADD231PS (AX), Z4, Z0
-	VFMADD231PS (SI), Z4, Z1
-	VFMADD231PS (DI), Z4, Z2
-	VFMADD231PS (R8), Z4, Z3
+	VCVTPH2PS   (DX), Z8
+	VFMADD231PS (AX), Z8, Z0
+	VFMADD231PS (SI), Z8, Z2
+	VFMADD231PS (DI), Z8, Z4
+	VFMADD231PS (R8), Z8, Z6
 	ADDQ        $0x00000020, DX
 	ADDQ        $0x00000040, AX
 	ADDQ        $0x00000040, SI
@@ -754,24 +842,17 @@ one:
 
 done:
 	MOVQ          out+0(FP), AX
-	VEXTRACTF64X4 $0x01, Z0, Y4
-	VADDPS        Y4, Y0, Y4
-	VEXTRACTF128  $0x01, Y4, X0
-	VADDPS        X0, X4, X0
-	VPERMILPS     $0x4e, X0, X4
-	VADDPS        X4, X0, X0
-	VPERMILPS     $0xb1, X0, X4
-	VADDPS        X4, X0, X0
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y1
+	VEXTRACTF128  $0x01, Y1, X0
+	VADDPS        X0, X1, X0
+	VPERMILPS     $0x4e, X0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPS     $0xb1, X0, X1
+	VADDPS        X1, X0, X0
 	VMOVSS        X0, (AX)
-	VEXTRACTF64X4 $0x01, Z1, Y0
-	VADDPS        Y0, Y1, Y0
-	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X1
-	VPERMILPS     $0x4e, X1, X0
-	VADDPS        X0, X1, X1
-	VPERMILPS     $0xb1, X1, X0
-	VADDPS        X0, X1, X1
-	VMOVSS        X1, 4(AX)
+	VADDPS        Z3, Z2, Z2
 	VEXTRACTF64X4 $0x01, Z2, Y0
 	VADDPS        Y0, Y2, Y0
 	VEXTRACTF128  $0x01, Y0, X1
@@ -780,9 +861,20 @@ done:
 	VADDPS        X0, X1, X1
 	VPERMILPS     $0xb1, X1, X0
 	VADDPS        X0, X1, X1
+	VMOVSS        X1, 4(AX)
+	VADDPS        Z5, Z4, Z4
+	VEXTRACTF64X4 $0x01, Z4, Y0
+	VADDPS        Y0, Y4, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
 	VMOVSS        X1, 8(AX)
-	VEXTRACTF64X4 $0x01, Z3, Y0
-	VADDPS        Y0, Y3, Y0
+	VADDPS        Z7, Z6, Z6
+	VEXTRACTF64X4 $0x01, Z6, Y0
+	VADDPS        Y0, Y6, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X1
 	VPERMILPS     $0x4e, X1, X0
@@ -796,59 +888,59 @@ done:
 // func dotsQ4x4512(out *float32, x *float32, ldx int, codes *byte, scales *uint16, zeros *byte, blocks int, perGroup int)
 // Requires: AVX, AVX512F, CMOV, F16C
 TEXT ·dotsQ4x4512(SB), NOSPLIT, $0-64
-	MOVQ         x+8(FP), AX
-	MOVQ         ldx+16(FP), CX
-	MOVQ         codes+24(FP), DX
-	MOVQ         scales+32(FP), BX
-	MOVQ         zeros+40(FP), SI
-	MOVQ         blocks+48(FP), DI
-	MOVQ         AX, R8
-	ADDQ         CX, R8
-	MOVQ         R8, R9
-	ADDQ         CX, R9
-	MOVQ         R9, R10
-	ADDQ         CX, R10
-	MOVL         $0x0000000f, CX
-	VMOVD        CX, X0
-	VPBROADCASTD X0, Z0
-	VPXORD       Z2, Z2, Z2
-	VPXORD       Z5, Z5, Z5
-	VPXORD       Z8, Z8, Z8
-	VPXORD       Z11, Z11, Z11
+	MOVQ      x+8(FP), AX
+	MOVQ      ldx+16(FP), CX
+	MOVQ      codes+24(FP), DX
+	MOVQ      scales+32(FP), BX
+	MOVQ      zeros+40(FP), SI
+	MOVQ      blocks+48(FP), DI
+	MOVQ      AX, R8
+	ADDQ      CX, R8
+	MOVQ      R8, R9
+	ADDQ      CX, R9
+	MOVQ      R9, R10
+	ADDQ      CX, R10
+	VMOVDQU32 lane_count<>+0(SB), Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
 
 group:
-	VPXORD       Z3, Z3, Z3
-	VPXORD       Z4, Z4, Z4
-	VPXORD       Z6, Z6, Z6
-	VPXORD       Z7, Z7, Z7
-	VPXORD       Z9, Z9, Z9
-	VPXORD       Z10, Z10, Z10
-	VPXORD       Z12, Z12, Z12
-	VPXORD       Z13, Z13, Z13
+	MOVWLZX      (BX), CX
+	VMOVD        CX, X0
+	VCVTPH2PS    X0, X0
+	VBROADCASTSS X0, Z0
 	MOVBLZX      (SI), CX
 	VMOVD        CX, X1
 	VPBROADCASTD X1, Z1
+	ADDQ         $0x02, BX
+	INCQ         SI
+	VPSUBD       Z1, Z2, Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
 	MOVQ         perGroup+56(FP), CX
 	CMPQ         CX, DI
 	CMOVQGT      DI, CX
 	SUBQ         CX, DI
 
 block:
-	VPMOVZXBD     (DX), Z14
-	VPSRLD        $0x04, Z14, Z15
-	VPANDD        Z0, Z14, Z14
-	VPSUBD        Z1, Z14, Z14
-	VCVTDQ2PS     Z14, Z14
-	VFMADD231PS   (AX), Z14, Z3
-	VFMADD231PS   (R8), Z14, Z6
-	VFMADD231PS   (R9), Z14, Z9
-	VFMADD231PS   (R10), Z14, Z12
-	VPSUBD        Z1, Z15, Z15
-	VCVTDQ2PS     Z15, Z15
-	VFMADD231PS   64(AX), Z15, Z4
-	VFMADD231PS   64(R8), Z15, Z7
-	VFMADD231PS   64(R9), Z15, Z10
-	VFMADD231PS   64(R10), Z15, Z13
+	VPMOVZXBD     (DX), Z0
+	VPSRLD        $0x04, Z0, Z11
+	VPERMPS       Z1, Z0, Z0
+	VPERMPS       Z1, Z11, Z11
+	VFMADD231PS   (AX), Z0, Z3
+	VFMADD231PS   (R8), Z0, Z5
+	VFMADD231PS   (R9), Z0, Z7
+	VFMADD231PS   (R10), Z0, Z9
+	VFMADD231PS   64(AX), Z11, Z4
+	VFMADD231PS   64(R8), Z11, Z6
+	VFMADD231PS   64(R9), Z11, Z8
+	VFMADD231PS   64(R10), Z11, Z10
 	ADDQ          $0x10, DX
 	ADDQ          $0x00000080, AX
 	ADDQ          $0x00000080, R8
@@ -856,25 +948,12 @@ block:
 	ADDQ          $0x00000080, R10
 	DECQ          CX
 	JNE           block
-	MOVWLZX       (BX), CX
-	VMOVD         CX, X1
-	VCVTPH2PS     X1, X1
-	VBROADCASTSS  X1, Z1
-	ADDQ          $0x02, BX
-	INCQ          SI
-	VFMADD231PS   Z3, Z1, Z2
-	VFMADD231PS   Z4, Z1, Z2
-	VFMADD231PS   Z6, Z1, Z5
-	VFMADD231PS   Z7, Z1, Z5
-	VFMADD231PS   Z9, Z1, Z8
-	VFMADD231PS   Z10, Z1, Z8
-	VFMADD231PS   Z12, Z1, Z11
-	VFMADD231PS   Z13, Z1, Z11
 	CMPQ          DI, $0x00
 	JG            group
 	MOVQ          out+0(FP), AX
-	VEXTRACTF64X4 $0x01, Z2, Y0
-	VADDPS        Y0, Y2, Y0
+	VADDPS        Z4, Z3, Z3
+	VEXTRACTF64X4 $0x01, Z3, Y0
+	VADDPS        Y0, Y3, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X1
 	VPERMILPS     $0x4e, X1, X0
@@ -882,6 +961,7 @@ block:
 	VPERMILPS     $0xb1, X1, X0
 	VADDPS        X0, X1, X1
 	VMOVSS        X1, (AX)
+	VADDPS        Z6, Z5, Z5
 	VEXTRACTF64X4 $0x01, Z5, Y0
 	VADDPS        Y0, Y5, Y0
 	VEXTRACTF128  $0x01, Y0, X1
@@ -891,8 +971,9 @@ block:
 	VPERMILPS     $0xb1, X1, X0
 	VADDPS        X0, X1, X1
 	VMOVSS        X1, 4(AX)
-	VEXTRACTF64X4 $0x01, Z8, Y0
-	VADDPS        Y0, Y8, Y0
+	VADDPS        Z8, Z7, Z7
+	VEXTRACTF64X4 $0x01, Z7, Y0
+	VADDPS        Y0, Y7, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X1
 	VPERMILPS     $0x4e, X1, X0
@@ -900,8 +981,9 @@ block:
 	VPERMILPS     $0xb1, X1, X0
 	VADDPS        X0, X1, X1
 	VMOVSS        X1, 8(AX)
-	VEXTRACTF64X4 $0x01, Z11, Y0
-	VADDPS        Y0, Y11, Y0
+	VADDPS        Z10, Z9, Z9
+	VEXTRACTF64X4 $0x01, Z9, Y0
+	VADDPS        Y0, Y9, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X1
 	VPERMILPS     $0x4e, X1, X0
@@ -1124,53 +1206,54 @@ TEXT ·dotsQ4x1256(SB), NOSPLIT, $0-64
 	MOVQ         blocks+48(FP), SI
 	MOVL         $0x0000000f, DI
 	VMOVD        DI, X0
-	VPBROADCASTD X0, Y0
-	VXORPS       Y2, Y2, Y2
+	VPBROADCASTD X0, Y2
+	VXORPS       Y3, Y3, Y3
+	VXORPS       Y4, Y4, Y4
 
 group:
-	VXORPS       Y3, Y3, Y3
+	MOVWLZX      (DX), DI
+	VMOVD        DI, X0
+	VCVTPH2PS    X0, X0
+	VBROADCASTSS X0, Y0
 	MOVBLZX      (BX), DI
 	VMOVD        DI, X1
 	VPBROADCASTD X1, Y1
+	ADDQ         $0x02, DX
+	INCQ         BX
+	VXORPS       Y3, Y3, Y3
 	MOVQ         perGroup+56(FP), DI
 	CMPQ         DI, SI
 	CMOVQGT      SI, DI
 	SUBQ         DI, SI
 
 block:
-	VPMOVZXBD    (CX), Y4
-	VPMOVZXBD    8(CX), Y5
-	VPSRLD       $0x04, Y4, Y6
+	VPMOVZXBD    (CX), Y5
+	VPMOVZXBD    8(CX), Y6
 	VPSRLD       $0x04, Y5, Y7
-	VPAND        Y0, Y4, Y4
-	VPAND        Y0, Y5, Y5
-	VPSUBD       Y1, Y4, Y4
-	VCVTDQ2PS    Y4, Y4
-	VFMADD231PS  (AX), Y4, Y3
+	VPSRLD       $0x04, Y6, Y8
+	VPAND        Y2, Y5, Y5
+	VPAND        Y2, Y6, Y6
 	VPSUBD       Y1, Y5, Y5
 	VCVTDQ2PS    Y5, Y5
-	VFMADD231PS  32(AX), Y5, Y3
 	VPSUBD       Y1, Y6, Y6
 	VCVTDQ2PS    Y6, Y6
-	VFMADD231PS  64(AX), Y6, Y3
 	VPSUBD       Y1, Y7, Y7
 	VCVTDQ2PS    Y7, Y7
-	VFMADD231PS  96(AX), Y7, Y3
+	VPSUBD       Y1, Y8, Y8
+	VCVTDQ2PS    Y8, Y8
+	VFMADD231PS  (AX), Y5, Y3
+	VFMADD231PS  32(AX), Y6, Y3
+	VFMADD231PS  64(AX), Y7, Y3
+	VFMADD231PS  96(AX), Y8, Y3
 	ADDQ         $0x10, CX
 	ADDQ         $0x00000080, AX
 	DECQ         DI
 	JNE          block
-	MOVWLZX      (DX), DI
-	VMOVD        DI, X1
-	VCVTPH2PS    X1, X1
-	VBROADCASTSS X1, Y1
-	ADDQ         $0x02, DX
-	INCQ         BX
-	VFMADD231PS  Y3, Y1, Y2
+	VFMADD231PS  Y3, Y0, Y4
 	CMPQ         SI, $0x00
 	JG           group
 	MOVQ         out+0(FP), AX
-	VMOVAPS      Y2, Y0
+	VMOVAPS      Y4, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X1
 	VPERMILPS    $0x4e, X1, X0
@@ -1433,61 +1516,63 @@ TEXT ·dotsQ4x2256(SB), NOSPLIT, $0-64
 	ADDQ         CX, R8
 	MOVL         $0x0000000f, CX
 	VMOVD        CX, X0
-	VPBROADCASTD X0, Y0
-	VXORPS       Y2, Y2, Y2
+	VPBROADCASTD X0, Y2
+	VXORPS       Y3, Y3, Y3
 	VXORPS       Y4, Y4, Y4
+	VXORPS       Y5, Y5, Y5
+	VXORPS       Y6, Y6, Y6
 
 group:
-	VXORPS       Y3, Y3, Y3
-	VXORPS       Y5, Y5, Y5
+	MOVWLZX      (BX), CX
+	VMOVD        CX, X0
+	VCVTPH2PS    X0, X0
+	VBROADCASTSS X0, Y0
 	MOVBLZX      (SI), CX
 	VMOVD        CX, X1
 	VPBROADCASTD X1, Y1
+	ADDQ         $0x02, BX
+	INCQ         SI
+	VXORPS       Y3, Y3, Y3
+	VXORPS       Y5, Y5, Y5
 	MOVQ         perGroup+56(FP), CX
 	CMPQ         CX, DI
 	CMOVQGT      DI, CX
 	SUBQ         CX, DI
 
 block:
-	VPMOVZXBD    (DX), Y6
-	VPMOVZXBD    8(DX), Y7
-	VPSRLD       $0x04, Y6, Y8
+	VPMOVZXBD    (DX), Y7
+	VPMOVZXBD    8(DX), Y8
 	VPSRLD       $0x04, Y7, Y9
-	VPAND        Y0, Y6, Y6
-	VPAND        Y0, Y7, Y7
-	VPSUBD       Y1, Y6, Y6
-	VCVTDQ2PS    Y6, Y6
-	VFMADD231PS  (AX), Y6, Y3
-	VFMADD231PS  (R8), Y6, Y5
+	VPSRLD       $0x04, Y8, Y10
+	VPAND        Y2, Y7, Y7
+	VPAND        Y2, Y8, Y8
 	VPSUBD       Y1, Y7, Y7
 	VCVTDQ2PS    Y7, Y7
-	VFMADD231PS  32(AX), Y7, Y3
-	VFMADD231PS  32(R8), Y7, Y5
 	VPSUBD       Y1, Y8, Y8
 	VCVTDQ2PS    Y8, Y8
-	VFMADD231PS  64(AX), Y8, Y3
-	VFMADD231PS  64(R8), Y8, Y5
 	VPSUBD       Y1, Y9, Y9
 	VCVTDQ2PS    Y9, Y9
-	VFMADD231PS  96(AX), Y9, Y3
-	VFMADD231PS  96(R8), Y9, Y5
+	VPSUBD       Y1, Y10, Y10
+	VCVTDQ2PS    Y10, Y10
+	VFMADD231PS  (AX), Y7, Y3
+	VFMADD231PS  (R8), Y7, Y5
+	VFMADD231PS  32(AX), Y8, Y3
+	VFMADD231PS  32(R8), Y8, Y5
+	VFMADD231PS  64(AX), Y9, Y3
+	VFMADD231PS  64(R8), Y9, Y5
+	VFMADD231PS  96(AX), Y10, Y3
+	VFMADD231PS  96(R8), Y10, Y5
 	ADDQ         $0x10, DX
 	ADDQ         $0x00000080, AX
 	ADDQ         $0x00000080, R8
 	DECQ         CX
 	JNE          block
-	MOVWLZX      (BX), CX
-	VMOVD        CX, X1
-	VCVTPH2PS    X1, X1
-	VBROADCASTSS X1, Y1
-	ADDQ         $0x02, BX
-	INCQ         SI
-	VFMADD231PS  Y3, Y1, Y2
-	VFMADD231PS  Y5, Y1, Y4
+	VFMADD231PS  Y3, Y0, Y4
+	VFMADD231PS  Y5, Y0, Y6
 	CMPQ         DI, $0x00
 	JG           group
 	MOVQ         out+0(FP), AX
-	VMOVAPS      Y2, Y0
+	VMOVAPS      Y4, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X1
 	VPERMILPS    $0x4e, X1, X0
@@ -1495,7 +1580,7 @@ block:
 	VPERMILPS    $0xb1, X1, X0
 	VADDPS       X0, X1, X1
 	VMOVSS       X1, (AX)
-	VMOVAPS      Y4, Y0
+	VMOVAPS      Y6, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X1
 	VPERMILPS    $0x4e, X1, X0
@@ -1826,56 +1911,66 @@ TEXT ·dotsQ4x4256(SB), NOSPLIT, $0-64
 	ADDQ         CX, R10
 	MOVL         $0x0000000f, CX
 	VMOVD        CX, X0
-	VPBROADCASTD X0, Y0
-	VXORPS       Y2, Y2, Y2
+	VPBROADCASTD X0, Y2
+	VXORPS       Y3, Y3, Y3
 	VXORPS       Y4, Y4, Y4
+	VXORPS       Y5, Y5, Y5
 	VXORPS       Y6, Y6, Y6
+	VXORPS       Y7, Y7, Y7
 	VXORPS       Y8, Y8, Y8
+	VXORPS       Y9, Y9, Y9
+	VXORPS       Y10, Y10, Y10
 
 group:
+	MOVWLZX      (BX), CX
+	VMOVD        CX, X0
+	VCVTPH2PS    X0, X0
+	VBROADCASTSS X0, Y0
+	MOVBLZX      (SI), CX
+	VMOVD        CX, X1
+	VPBROADCASTD X1, Y1
+	ADDQ         $0x02, BX
+	INCQ         SI
 	VXORPS       Y3, Y3, Y3
 	VXORPS       Y5, Y5, Y5
 	VXORPS       Y7, Y7, Y7
 	VXORPS       Y9, Y9, Y9
-	MOVBLZX      (SI), CX
-	VMOVD        CX, X1
-	VPBROADCASTD X1, Y1
 	MOVQ         perGroup+56(FP), CX
 	CMPQ         CX, DI
 	CMOVQGT      DI, CX
 	SUBQ         CX, DI
 
 block:
-	VPMOVZXBD    (DX), Y10
-	VPMOVZXBD    8(DX), Y11
-	VPSRLD       $0x04, Y10, Y12
+	VPMOVZXBD    (DX), Y11
+	VPMOVZXBD    8(DX), Y12
 	VPSRLD       $0x04, Y11, Y13
-	VPAND        Y0, Y10, Y10
-	VPAND        Y0, Y11, Y11
-	VPSUBD       Y1, Y10, Y10
-	VCVTDQ2PS    Y10, Y10
-	VFMADD231PS  (AX), Y10, Y3
-	VFMADD231PS  (R8), Y10, Y5
-	VFMADD231PS  (R9), Y10, Y7
-	VFMADD231PS  (R10), Y10, Y9
+	VPSRLD       $0x04, Y12, Y14
+	VPAND        Y2, Y11, Y11
+	VPAND        Y2, Y12, Y12
 	VPSUBD       Y1, Y11, Y11
 	VCVTDQ2PS    Y11, Y11
-	VFMADD231PS  32(AX), Y11, Y3
-	VFMADD231PS  32(R8), Y11, Y5
-	VFMADD231PS  32(R9), Y11, Y7
-	VFMADD231PS  32(R10), Y11, Y9
 	VPSUBD       Y1, Y12, Y12
 	VCVTDQ2PS    Y12, Y12
-	VFMADD231PS  64(AX), Y12, Y3
-	VFMADD231PS  64(R8), Y12, Y5
-	VFMADD231PS  64(R9), Y12, Y7
-	VFMADD231PS  64(R10), Y12, Y9
 	VPSUBD       Y1, Y13, Y13
 	VCVTDQ2PS    Y13, Y13
-	VFMADD231PS  96(AX), Y13, Y3
-	VFMADD231PS  96(R8), Y13, Y5
-	VFMADD231PS  96(R9), Y13, Y7
-	VFMADD231PS  96(R10), Y13, Y9
+	VPSUBD       Y1, Y14, Y14
+	VCVTDQ2PS    Y14, Y14
+	VFMADD231PS  (AX), Y11, Y3
+	VFMADD231PS  (R8), Y11, Y5
+	VFMADD231PS  (R9), Y11, Y7
+	VFMADD231PS  (R10), Y11, Y9
+	VFMADD231PS  32(AX), Y12, Y3
+	VFMADD231PS  32(R8), Y12, Y5
+	VFMADD231PS  32(R9), Y12, Y7
+	VFMADD231PS  32(R10), Y12, Y9
+	VFMADD231PS  64(AX), Y13, Y3
+	VFMADD231PS  64(R8), Y13, Y5
+	VFMADD231PS  64(R9), Y13, Y7
+	VFMADD231PS  64(R10), Y13, Y9
+	VFMADD231PS  96(AX), Y14, Y3
+	VFMADD231PS  96(R8), Y14, Y5
+	VFMADD231PS  96(R9), Y14, Y7
+	VFMADD231PS  96(R10), Y14, Y9
 	ADDQ         $0x10, DX
 	ADDQ         $0x00000080, AX
 	ADDQ         $0x00000080, R8
@@ -1883,27 +1978,13 @@ block:
 	ADDQ         $0x00000080, R10
 	DECQ         CX
 	JNE          block
-	MOVWLZX      (BX), CX
-	VMOVD        CX, X1
-	VCVTPH2PS    X1, X1
-	VBROADCASTSS X1, Y1
-	ADDQ         $0x02, BX
-	INCQ         SI
-	VFMADD231PS  Y3, Y1, Y2
-	VFMADD231PS  Y5, Y1, Y4
-	VFMADD231PS  Y7, Y1, Y6
-	VFMADD231PS  Y9, Y1, Y8
+	VFMADD231PS  Y3, Y0, Y4
+	VFMADD231PS  Y5, Y0, Y6
+	VFMADD231PS  Y7, Y0, Y8
+	VFMADD231PS  Y9, Y0, Y10
 	CMPQ         DI, $0x00
 	JG           group
 	MOVQ         out+0(FP), AX
-	VMOVAPS      Y2, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VPERMILPS    $0x4e, X1, X0
-	VADDPS       X0, X1, X1
-	VPERMILPS    $0xb1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSS       X1, (AX)
 	VMOVAPS      Y4, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X1
@@ -1911,7 +1992,7 @@ block:
 	VADDPS       X0, X1, X1
 	VPERMILPS    $0xb1, X1, X0
 	VADDPS       X0, X1, X1
-	VMOVSS       X1, 4(AX)
+	VMOVSS       X1, (AX)
 	VMOVAPS      Y6, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X1
@@ -1919,8 +2000,16 @@ block:
 	VADDPS       X0, X1, X1
 	VPERMILPS    $0xb1, X1, X0
 	VADDPS       X0, X1, X1
-	VMOVSS       X1, 8(AX)
+	VMOVSS       X1, 4(AX)
 	VMOVAPS      Y8, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPERMILPS    $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPERMILPS    $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVSS       X1, 8(AX)
+	VMOVAPS      Y10, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X1
 	VPERMILPS    $0x4e, X1, X0
@@ -1971,6 +2060,45 @@ block:
 	VMOVUPS   Y6, 96(AX)
 	ADDQ      $0x10, CX
 	ADDQ      $0x00000080, AX
+	DECQ      DX
+	JNE       block
+	VZEROUPPER
+	RET
+
+// func packQ4x512(codes *byte, w *float32, scale float32, zero int32, blocks int)
+// Requires: AVX, AVX512F, SSE
+TEXT ·packQ4x512(SB), NOSPLIT, $0-32
+	MOVQ         codes+0(FP), AX
+	MOVQ         w+8(FP), CX
+	MOVQ         blocks+24(FP), DX
+	MOVSS        scale+16(FP), X0
+	VBROADCASTSS X0, Z0
+	MOVL         zero+20(FP), BX
+	VMOVD        BX, X2
+	VPBROADCASTD X2, Z2
+	MOVL         $0x0000000f, BX
+	VMOVD        BX, X3
+	VPBROADCASTD X3, Z3
+	VPXORD       Z1, Z1, Z1
+
+block:
+	VMOVUPS   (CX), Z4
+	VDIVPS    Z0, Z4, Z4
+	VCVTPS2DQ Z4, Z4
+	VPADDD    Z2, Z4, Z4
+	VPMAXSD   Z1, Z4, Z4
+	VPMINSD   Z3, Z4, Z4
+	VMOVUPS   64(CX), Z5
+	VDIVPS    Z0, Z5, Z5
+	VCVTPS2DQ Z5, Z5
+	VPADDD    Z2, Z5, Z5
+	VPMAXSD   Z1, Z5, Z5
+	VPMINSD   Z3, Z5, Z5
+	VPSLLD    $0x04, Z5, Z5
+	VPORD     Z5, Z4, Z4
+	VPMOVDB   Z4, (AX)
+	ADDQ      $0x10, AX
+	ADDQ      $0x00000080, CX
 	DECQ      DX
 	JNE       block
 	VZEROUPPER

@@ -1,9 +1,20 @@
 package kernel
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // q4Block is how many columns share 16 bytes of codes.
 const q4Block = 32
+
+// NewQ4 returns a matrix of zeros.
+func NewQ4(rows, cols, group int) *Q4 {
+	q := &Q4{Rows: rows, Cols: cols, Group: group}
+	q.Codes = make([]byte, rows*q.Stride())
+	q.Scales, q.Zeros = make([]uint16, rows*q.Groups()), make([]uint8, rows*q.Groups())
+	return q
+}
 
 // Stride is the number of code bytes in a row.
 func (q *Q4) Stride() int { return (q.Cols + q4Block - 1) / q4Block * (q4Block / 2) }
@@ -83,5 +94,28 @@ func dotQ4(y, x []float32, ldx int, q *Q4, j, k int) {
 			y[r] += scale * sum
 		}
 		done = to
+	}
+}
+
+// Pack rounds the values of one group to codes, w[c] → round(w[c]/scale) + zero to
+// nearest even, kept within 0 to 15, and stores them in row r from column col, which is
+// a multiple of 32, on. A last block of fewer than 32 columns is the row's last. A scale
+// of zero gives the zero point.
+func (q *Q4) Pack(r, col int, w []float32, scale float32, zero int) {
+	codes := q.Codes[r*q.Stride()+col/2:]
+	if scale == 0 {
+		scale = float32(math.Inf(1))
+	}
+	if whole := len(w) &^ (q4Block - 1); whole > 0 && packQ4(codes[:whole/2], w[:whole], scale, int32(zero)) {
+		codes, w = codes[whole/2:], w[whole:]
+	}
+	for i, v := range w {
+		c := min(15, max(0, int(math.RoundToEven(float64(v/scale)))+zero))
+		at := &codes[i/q4Block*16+i%16]
+		if i%q4Block < 16 {
+			*at = *at&0xf0 | byte(c)
+		} else {
+			*at = *at&0x0f | byte(c)<<4
+		}
 	}
 }

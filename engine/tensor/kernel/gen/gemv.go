@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/mmcloughlin/avo/attr"
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -11,15 +12,17 @@ import (
 // gemv writes the products of a few rows with one row of B, in each storage of B,
 // and the unpacking of 4-bit codes.
 func gemv() {
+	lanes := countLanes()
 	for _, s := range []isa{avx512, avx2} {
 		for _, rows := range []int{1, 2, 4} {
 			for _, storage := range []string{"F32", "BF16", "F16"} {
 				dots(s, storage, rows)
 			}
-			dotsQ4(s, rows)
+			dotsQ4(s, rows, lanes)
 		}
 		unpack(s)
 	}
+	packQ4()
 }
 
 // widen loads one register of B's elements as float32.
@@ -50,12 +53,9 @@ func dots(s isa, storage string, rows int) {
 	Load(Param("b"), b)
 	Load(Param("k"), k)
 	at := rowPointers(x, ldx, rows)
-	parts := 4 / rows * 16 / s.lanes() // independent sums a row
+	parts := 8 / rows // independent sums a row, to hide the latency of one
 	if rows == 1 {
 		parts = 4
-	}
-	if s.lanes() == 8 {
-		parts = min(parts, max(2, 8/rows))
 	}
 	acc := make([][]reg.VecVirtual, rows)
 	for r := range acc {
@@ -170,8 +170,24 @@ func (s isa) low() reg.VecVirtual {
 	return v
 }
 
-// dotsQ4 writes the product of rows of x with a row of 4-bit groups.
-func dotsQ4(s isa, rows int) {
+// group loads the scale and the zero point of a group: every lane of scale and zero.
+func (s isa) group(scales, zeros reg.GPVirtual, scale, zero reg.VecVirtual) {
+	bits := GP32()
+	MOVWLZX(Mem{Base: scales}, bits)
+	VMOVD(bits, scale.AsX())
+	VCVTPH2PS(scale.AsX(), scale.AsX())
+	VBROADCASTSS(scale.AsX(), scale)
+	MOVBLZX(Mem{Base: zeros}, bits)
+	VMOVD(bits, zero.AsX())
+	VPBROADCASTD(zero.AsX(), zero)
+	ADDQ(Imm(2), scales)
+	INCQ(zeros)
+}
+
+// dotsQ4 writes the product of rows of x with a row of 4-bit groups. With AVX-512 the
+// sixteen values that a group's codes stand for lie in one register, and a permutation
+// looks them up; with AVX2 codes are converted and the group's sum is scaled.
+func dotsQ4(s isa, rows int, lanes Mem) {
 	name := fmt.Sprintf("dotsQ4x%d%s", rows, s.suffix)
 	function(name, "func(out, x *float32, ldx int, codes *byte, scales *uint16, zeros *byte, blocks, perGroup int)",
 		fmt.Sprintf("%s multiplies %d rows of x, ldx bytes apart, with blocks of 32 codes, perGroup to a scale.", name, rows))
@@ -184,36 +200,56 @@ func dotsQ4(s isa, rows int) {
 	Load(Param("zeros"), zeros)
 	Load(Param("blocks"), blocks)
 	at := rowPointers(x, ldx, rows)
-	low, scale, zero, bits := s.low(), s.virtual(), s.virtual(), GP32()
-	parts := 1 // sums of a group by row: two where there are registers
+	scale, zero := s.virtual(), s.virtual()
+	var low, steps, table reg.VecVirtual
+	parts := 1 // independent sums by row
 	if s.wide {
 		parts = 2
+		steps, table = s.virtual(), s.virtual()
+		VMOVDQU32(lanes, steps)
+	} else {
+		low = s.low()
 	}
 	total, acc := make([]reg.VecVirtual, rows), make([][]reg.VecVirtual, rows)
 	for r := range rows {
-		total[r] = s.virtual()
-		s.zero(total[r])
 		for range parts {
-			acc[r] = append(acc[r], s.virtual())
+			v := s.virtual()
+			s.zero(v)
+			acc[r] = append(acc[r], v)
+		}
+		total[r] = acc[r][0]
+		if !s.wide {
+			total[r] = s.virtual()
+			s.zero(total[r])
 		}
 	}
 	Label("group")
-	for r := range rows {
-		for _, v := range acc[r] {
-			s.zero(v)
+	s.group(scales, zeros, scale, zero)
+	if s.wide {
+		VPSUBD(zero, steps, table)
+		VCVTDQ2PS(table, table)
+		VMULPS(scale, table, table)
+	} else {
+		for r := range rows {
+			s.zero(acc[r][0])
 		}
 	}
-	MOVBLZX(Mem{Base: zeros}, bits)
-	VMOVD(bits, zero.AsX())
-	VPBROADCASTD(zero.AsX(), zero)
 	Load(Param("perGroup"), n)
 	CMPQ(n, blocks)
 	CMOVQGT(blocks, n)
 	SUBQ(n, blocks)
 	Label("block")
-	for p, v := range s.codes(Mem{Base: codes}, low) {
-		VPSUBD(zero, v, v)
-		VCVTDQ2PS(v, v)
+	var values []reg.VecVirtual
+	if s.wide {
+		values = s.lookUp(codes, table)
+	} else {
+		values = s.codes(Mem{Base: codes}, low)
+		for _, v := range values {
+			VPSUBD(zero, v, v)
+			VCVTDQ2PS(v, v)
+		}
+	}
+	for p, v := range values {
 		for r := range rows {
 			VFMADD231PS(Mem{Base: at[r], Disp: p * s.bytes()}, v, acc[r][p%parts])
 		}
@@ -224,15 +260,9 @@ func dotsQ4(s isa, rows int) {
 	}
 	DECQ(n)
 	JNE(LabelRef("block"))
-	MOVWLZX(Mem{Base: scales}, bits)
-	VMOVD(bits, scale.AsX())
-	VCVTPH2PS(scale.AsX(), scale.AsX())
-	VBROADCASTSS(scale.AsX(), scale)
-	ADDQ(Imm(2), scales)
-	INCQ(zeros)
-	for r := range rows {
-		for _, v := range acc[r] {
-			VFMADD231PS(v, scale, total[r])
+	if !s.wide {
+		for r := range rows {
+			VFMADD231PS(acc[r][0], scale, total[r])
 		}
 	}
 	CMPQ(blocks, Imm(0))
@@ -240,8 +270,71 @@ func dotsQ4(s isa, rows int) {
 	out := GP64()
 	Load(Param("out"), out)
 	for r := range rows {
+		for _, v := range acc[r][1:] {
+			VADDPS(v, acc[r][0], acc[r][0])
+		}
 		s.sum(total[r], Mem{Base: out, Disp: 4 * r})
 	}
+	VZEROUPPER()
+	RET()
+}
+
+// countLanes writes the numbers 0 to 15 as constants.
+func countLanes() Mem {
+	m := GLOBL("lane_count", attr.RODATA|attr.NOPTR)
+	for i := range 16 {
+		DATA(4*i, U32(uint32(i)))
+	}
+	return m
+}
+
+// lookUp returns the 32 values of a block: a permutation reads only the low four bits of
+// each lane.
+func (s isa) lookUp(codes reg.GPVirtual, table reg.VecVirtual) []reg.VecVirtual {
+	first, second := s.virtual(), s.virtual()
+	VPMOVZXBD(Mem{Base: codes}, first)
+	VPSRLD(Imm(4), first, second)
+	VPERMPS(table, first, first)
+	VPERMPS(table, second, second)
+	return []reg.VecVirtual{first, second}
+}
+
+// packQ4 rounds blocks of 32 values of one group to codes.
+func packQ4() {
+	s := avx512
+	function("packQ4x512", "func(codes *byte, w *float32, scale float32, zero int32, blocks int)",
+		"packQ4x512 writes round(w/scale) + zero, kept within 0 to 15, blocks at least 1.")
+	codes, w, blocks := GP64(), GP64(), GP64()
+	Load(Param("codes"), codes)
+	Load(Param("w"), w)
+	Load(Param("blocks"), blocks)
+	x, scale, zero, g := XMM(), s.virtual(), s.virtual(), GP32()
+	Load(Param("scale"), x)
+	VBROADCASTSS(x, scale)
+	Load(Param("zero"), g)
+	y := XMM()
+	VMOVD(g, y)
+	VPBROADCASTD(y, zero)
+	top, bottom := s.low(), s.virtual()
+	s.zero(bottom)
+	Label("block")
+	var v [2]reg.VecVirtual
+	for i := range v {
+		v[i] = s.virtual()
+		VMOVUPS(Mem{Base: w, Disp: 64 * i}, v[i])
+		VDIVPS(scale, v[i], v[i])
+		VCVTPS2DQ(v[i], v[i])
+		VPADDD(zero, v[i], v[i])
+		VPMAXSD(bottom, v[i], v[i])
+		VPMINSD(top, v[i], v[i])
+	}
+	VPSLLD(Imm(4), v[1], v[1])
+	VPORD(v[1], v[0], v[0])
+	VPMOVDB(v[0], Mem{Base: codes})
+	ADDQ(Imm(16), codes)
+	ADDQ(U32(128), w)
+	DECQ(blocks)
+	JNE(LabelRef("block"))
 	VZEROUPPER()
 	RET()
 }
