@@ -204,6 +204,8 @@ TEXT ·dotsQ4x1512(SB), NOSPLIT, $0-64
 	VMOVDQU32 lane_count<>+0(SB), Z2
 	VPXORD    Z3, Z3, Z3
 	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
 
 group:
 	MOVWLZX      (DX), DI
@@ -222,22 +224,46 @@ group:
 	CMPQ         DI, SI
 	CMOVQGT      SI, DI
 	SUBQ         DI, SI
+	SUBQ         $0x02, DI
+	JLT          last
 
-block:
-	VPMOVZXBD     (CX), Z0
-	VPSRLD        $0x04, Z0, Z5
-	VPERMPS       Z1, Z0, Z0
-	VPERMPS       Z1, Z5, Z5
-	VFMADD231PS   (AX), Z0, Z3
-	VFMADD231PS   64(AX), Z5, Z4
-	ADDQ          $0x10, CX
-	ADDQ          $0x00000080, AX
-	DECQ          DI
-	JNE           block
+two:
+	VPMOVZXBD   (CX), Z0
+	VPSRLD      $0x04, Z0, Z7
+	VPERMPS     Z1, Z0, Z0
+	VPERMPS     Z1, Z7, Z7
+	VFMADD231PS (AX), Z0, Z3
+	VFMADD231PS 64(AX), Z7, Z4
+	VPMOVZXBD   16(CX), Z0
+	VPSRLD      $0x04, Z0, Z7
+	VPERMPS     Z1, Z0, Z0
+	VPERMPS     Z1, Z7, Z7
+	VFMADD231PS 128(AX), Z0, Z5
+	VFMADD231PS 192(AX), Z7, Z6
+	ADDQ        $0x00000020, CX
+	ADDQ        $0x00000100, AX
+	SUBQ        $0x02, DI
+	JGE         two
+
+last:
+	ADDQ        $0x02, DI
+	JE          next
+	VPMOVZXBD   (CX), Z0
+	VPSRLD      $0x04, Z0, Z7
+	VPERMPS     Z1, Z0, Z0
+	VPERMPS     Z1, Z7, Z7
+	VFMADD231PS (AX), Z0, Z3
+	VFMADD231PS 64(AX), Z7, Z4
+	ADDQ        $0x00000010, CX
+	ADDQ        $0x00000080, AX
+
+next:
 	CMPQ          SI, $0x00
 	JG            group
 	MOVQ          out+0(FP), AX
 	VADDPS        Z4, Z3, Z3
+	VADDPS        Z5, Z3, Z3
+	VADDPS        Z6, Z3, Z3
 	VEXTRACTF64X4 $0x01, Z3, Y0
 	VADDPS        Y0, Y3, Y0
 	VEXTRACTF128  $0x01, Y0, X1
@@ -529,21 +555,48 @@ group:
 	CMPQ         CX, DI
 	CMOVQGT      DI, CX
 	SUBQ         CX, DI
+	SUBQ         $0x02, CX
+	JLT          last
 
-block:
-	VPMOVZXBD     (DX), Z0
-	VPSRLD        $0x04, Z0, Z7
-	VPERMPS       Z1, Z0, Z0
-	VPERMPS       Z1, Z7, Z7
-	VFMADD231PS   (AX), Z0, Z3
-	VFMADD231PS   (R8), Z0, Z5
-	VFMADD231PS   64(AX), Z7, Z4
-	VFMADD231PS   64(R8), Z7, Z6
-	ADDQ          $0x10, DX
-	ADDQ          $0x00000080, AX
-	ADDQ          $0x00000080, R8
-	DECQ          CX
-	JNE           block
+two:
+	VPMOVZXBD   (DX), Z0
+	VPSRLD      $0x04, Z0, Z7
+	VPERMPS     Z1, Z0, Z0
+	VPERMPS     Z1, Z7, Z7
+	VFMADD231PS (AX), Z0, Z3
+	VFMADD231PS (R8), Z0, Z5
+	VFMADD231PS 64(AX), Z7, Z4
+	VFMADD231PS 64(R8), Z7, Z6
+	VPMOVZXBD   16(DX), Z0
+	VPSRLD      $0x04, Z0, Z7
+	VPERMPS     Z1, Z0, Z0
+	VPERMPS     Z1, Z7, Z7
+	VFMADD231PS 128(AX), Z0, Z3
+	VFMADD231PS 128(R8), Z0, Z5
+	VFMADD231PS 192(AX), Z7, Z4
+	VFMADD231PS 192(R8), Z7, Z6
+	ADDQ        $0x00000020, DX
+	ADDQ        $0x00000100, AX
+	ADDQ        $0x00000100, R8
+	SUBQ        $0x02, CX
+	JGE         two
+
+last:
+	ADDQ        $0x02, CX
+	JE          next
+	VPMOVZXBD   (DX), Z0
+	VPSRLD      $0x04, Z0, Z7
+	VPERMPS     Z1, Z0, Z0
+	VPERMPS     Z1, Z7, Z7
+	VFMADD231PS (AX), Z0, Z3
+	VFMADD231PS (R8), Z0, Z5
+	VFMADD231PS 64(AX), Z7, Z4
+	VFMADD231PS 64(R8), Z7, Z6
+	ADDQ        $0x00000010, DX
+	ADDQ        $0x00000080, AX
+	ADDQ        $0x00000080, R8
+
+next:
 	CMPQ          DI, $0x00
 	JG            group
 	MOVQ          out+0(FP), AX
@@ -927,27 +980,64 @@ group:
 	CMPQ         CX, DI
 	CMOVQGT      DI, CX
 	SUBQ         CX, DI
+	SUBQ         $0x02, CX
+	JLT          last
 
-block:
-	VPMOVZXBD     (DX), Z0
-	VPSRLD        $0x04, Z0, Z11
-	VPERMPS       Z1, Z0, Z0
-	VPERMPS       Z1, Z11, Z11
-	VFMADD231PS   (AX), Z0, Z3
-	VFMADD231PS   (R8), Z0, Z5
-	VFMADD231PS   (R9), Z0, Z7
-	VFMADD231PS   (R10), Z0, Z9
-	VFMADD231PS   64(AX), Z11, Z4
-	VFMADD231PS   64(R8), Z11, Z6
-	VFMADD231PS   64(R9), Z11, Z8
-	VFMADD231PS   64(R10), Z11, Z10
-	ADDQ          $0x10, DX
-	ADDQ          $0x00000080, AX
-	ADDQ          $0x00000080, R8
-	ADDQ          $0x00000080, R9
-	ADDQ          $0x00000080, R10
-	DECQ          CX
-	JNE           block
+two:
+	VPMOVZXBD   (DX), Z0
+	VPSRLD      $0x04, Z0, Z11
+	VPERMPS     Z1, Z0, Z0
+	VPERMPS     Z1, Z11, Z11
+	VFMADD231PS (AX), Z0, Z3
+	VFMADD231PS (R8), Z0, Z5
+	VFMADD231PS (R9), Z0, Z7
+	VFMADD231PS (R10), Z0, Z9
+	VFMADD231PS 64(AX), Z11, Z4
+	VFMADD231PS 64(R8), Z11, Z6
+	VFMADD231PS 64(R9), Z11, Z8
+	VFMADD231PS 64(R10), Z11, Z10
+	VPMOVZXBD   16(DX), Z0
+	VPSRLD      $0x04, Z0, Z11
+	VPERMPS     Z1, Z0, Z0
+	VPERMPS     Z1, Z11, Z11
+	VFMADD231PS 128(AX), Z0, Z3
+	VFMADD231PS 128(R8), Z0, Z5
+	VFMADD231PS 128(R9), Z0, Z7
+	VFMADD231PS 128(R10), Z0, Z9
+	VFMADD231PS 192(AX), Z11, Z4
+	VFMADD231PS 192(R8), Z11, Z6
+	VFMADD231PS 192(R9), Z11, Z8
+	VFMADD231PS 192(R10), Z11, Z10
+	ADDQ        $0x00000020, DX
+	ADDQ        $0x00000100, AX
+	ADDQ        $0x00000100, R8
+	ADDQ        $0x00000100, R9
+	ADDQ        $0x00000100, R10
+	SUBQ        $0x02, CX
+	JGE         two
+
+last:
+	ADDQ        $0x02, CX
+	JE          next
+	VPMOVZXBD   (DX), Z0
+	VPSRLD      $0x04, Z0, Z11
+	VPERMPS     Z1, Z0, Z0
+	VPERMPS     Z1, Z11, Z11
+	VFMADD231PS (AX), Z0, Z3
+	VFMADD231PS (R8), Z0, Z5
+	VFMADD231PS (R9), Z0, Z7
+	VFMADD231PS (R10), Z0, Z9
+	VFMADD231PS 64(AX), Z11, Z4
+	VFMADD231PS 64(R8), Z11, Z6
+	VFMADD231PS 64(R9), Z11, Z8
+	VFMADD231PS 64(R10), Z11, Z10
+	ADDQ        $0x00000010, DX
+	ADDQ        $0x00000080, AX
+	ADDQ        $0x00000080, R8
+	ADDQ        $0x00000080, R9
+	ADDQ        $0x00000080, R10
+
+next:
 	CMPQ          DI, $0x00
 	JG            group
 	MOVQ          out+0(FP), AX
@@ -1245,7 +1335,7 @@ block:
 	VFMADD231PS  32(AX), Y6, Y3
 	VFMADD231PS  64(AX), Y7, Y3
 	VFMADD231PS  96(AX), Y8, Y3
-	ADDQ         $0x10, CX
+	ADDQ         $0x00000010, CX
 	ADDQ         $0x00000080, AX
 	DECQ         DI
 	JNE          block
@@ -1562,7 +1652,7 @@ block:
 	VFMADD231PS  64(R8), Y9, Y5
 	VFMADD231PS  96(AX), Y10, Y3
 	VFMADD231PS  96(R8), Y10, Y5
-	ADDQ         $0x10, DX
+	ADDQ         $0x00000010, DX
 	ADDQ         $0x00000080, AX
 	ADDQ         $0x00000080, R8
 	DECQ         CX
@@ -1971,7 +2061,7 @@ block:
 	VFMADD231PS  96(R8), Y14, Y5
 	VFMADD231PS  96(R9), Y14, Y7
 	VFMADD231PS  96(R10), Y14, Y9
-	ADDQ         $0x10, DX
+	ADDQ         $0x00000010, DX
 	ADDQ         $0x00000080, AX
 	ADDQ         $0x00000080, R8
 	ADDQ         $0x00000080, R9

@@ -204,7 +204,7 @@ func dotsQ4(s isa, rows int, lanes Mem) {
 	var low, steps, table reg.VecVirtual
 	parts := 1 // independent sums by row
 	if s.wide {
-		parts = 2
+		parts = max(2, 4/rows)
 		steps, table = s.virtual(), s.virtual()
 		VMOVDQU32(lanes, steps)
 	} else {
@@ -238,28 +238,52 @@ func dotsQ4(s isa, rows int, lanes Mem) {
 	CMPQ(n, blocks)
 	CMOVQGT(blocks, n)
 	SUBQ(n, blocks)
-	Label("block")
-	var values []reg.VecVirtual
-	if s.wide {
-		values = s.lookUp(codes, table)
-	} else {
-		values = s.codes(Mem{Base: codes}, low)
-		for _, v := range values {
-			VPSUBD(zero, v, v)
-			VCVTDQ2PS(v, v)
+	block := func(i int) { // number i of the blocks that follow one another
+		var values []reg.VecVirtual
+		from := Mem{Base: codes, Disp: 16 * i}
+		if s.wide {
+			values = s.lookUp(from, table)
+		} else {
+			values = s.codes(from, low)
+			for _, v := range values {
+				VPSUBD(zero, v, v)
+				VCVTDQ2PS(v, v)
+			}
+		}
+		for p, v := range values {
+			for r := range rows {
+				VFMADD231PS(Mem{Base: at[r], Disp: 128*i + p*s.bytes()}, v, acc[r][(2*i+p)%parts])
+			}
 		}
 	}
-	for p, v := range values {
+	advance := func(count int) {
+		ADDQ(U32(uint32(16*count)), codes)
 		for r := range rows {
-			VFMADD231PS(Mem{Base: at[r], Disp: p * s.bytes()}, v, acc[r][p%parts])
+			ADDQ(U32(uint32(128*count)), at[r])
 		}
 	}
-	ADDQ(Imm(16), codes)
-	for r := range rows {
-		ADDQ(U32(128), at[r])
+	if s.wide { // two blocks at a time, so that four sums hide the latency of one
+		SUBQ(Imm(2), n)
+		JLT(LabelRef("last"))
+		Label("two")
+		block(0)
+		block(1)
+		advance(2)
+		SUBQ(Imm(2), n)
+		JGE(LabelRef("two"))
+		Label("last")
+		ADDQ(Imm(2), n)
+		JE(LabelRef("next"))
+		block(0)
+		advance(1)
+		Label("next")
+	} else {
+		Label("block")
+		block(0)
+		advance(1)
+		DECQ(n)
+		JNE(LabelRef("block"))
 	}
-	DECQ(n)
-	JNE(LabelRef("block"))
 	if !s.wide {
 		for r := range rows {
 			VFMADD231PS(acc[r][0], scale, total[r])
@@ -290,9 +314,9 @@ func countLanes() Mem {
 
 // lookUp returns the 32 values of a block: a permutation reads only the low four bits of
 // each lane.
-func (s isa) lookUp(codes reg.GPVirtual, table reg.VecVirtual) []reg.VecVirtual {
+func (s isa) lookUp(codes Mem, table reg.VecVirtual) []reg.VecVirtual {
 	first, second := s.virtual(), s.virtual()
-	VPMOVZXBD(Mem{Base: codes}, first)
+	VPMOVZXBD(codes, first)
 	VPSRLD(Imm(4), first, second)
 	VPERMPS(table, first, first)
 	VPERMPS(table, second, second)
