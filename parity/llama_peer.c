@@ -103,7 +103,7 @@ int main(int argc, char **argv) {
     }
     struct llama_context_params p = llama_context_default_params();
     p.n_ctx = 2048;
-    p.n_threads = p.n_threads_batch = 2;
+    p.n_threads = p.n_threads_batch = 1;
     p.type_k = p.type_v = GGML_TYPE_F32;
     struct llama_context *ctx = llama_init_from_model(model, p);
     if (!ctx) die("no context");

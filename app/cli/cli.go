@@ -76,6 +76,7 @@ type verbs struct {
 	Merge      mergeVerb      `cmd:"" help:"Make one model of several, by a mergekit recipe."`
 	Eval       evalVerb       `cmd:"" help:"Loss, perplexity and exact answers of a model."`
 	Generate   generateV      `cmd:"" help:"Continue a prompt."`
+	Chat       chatVerb       `cmd:"" help:"Talk with a model."`
 	Papers     papers         `cmd:"" help:"The catalog: every paper, its state and claim."`
 	Reproduce  reproduce      `cmd:"" help:"Measure papers' claims against their baselines on this machine."`
 	Bench      benchVerb      `cmd:"" help:"Speed of the engine, beside peers where they are installed."`

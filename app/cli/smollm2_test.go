@@ -15,11 +15,16 @@ import (
 // SmolLM2-135M-Instruct.Q4_1.gguf: parity/llama_peer.c measured it in windows of 512
 // tokens on the first smollm2Bytes bytes of the bundled test part of the Opticks, and
 // continued smollm2Prompt greedily.
+//
+// The matrices of the file itself llama.cpp multiplies in 8 bits, rounding activations,
+// which costs it 0.6 % of perplexity on this text. smollm2Loss is that of the same
+// weights in the F16 file that tare convert makes of it, for which it rounds less.
 const (
-	smollm2Bytes      = 17000
-	smollm2Perplexity = 1.0
-	smollm2Prompt     = "Gravity is"
-	smollm2Answer     = " a fundamental concept in physics that describes the curvature of spacetime caused by the presence of matter and energy. It's a beautiful"
+	smollm2Bytes    = 17000
+	smollm2Loss     = 3.62563297
+	smollm2LossQ4_1 = 3.63170583
+	smollm2Prompt   = "Gravity is"
+	smollm2Answer   = " a fundamental concept in physics that describes the curvature of spacetime caused by the presence of matter and energy. It's a beautiful"
 )
 
 func smollm2(t *testing.T) string {
@@ -33,11 +38,17 @@ func smollm2(t *testing.T) string {
 
 func TestSmolLM2HasLlamaCppsPerplexity(t *testing.T) {
 	path := smollm2(t)
-	got := math.Exp(lossOf(t, path, opticksStart(t, smollm2Bytes), "512"))
-	if math.Abs(got/smollm2Perplexity-1) > 0.005 {
-		t.Errorf("perplexity %.4f, llama.cpp's is %.4f", got, smollm2Perplexity)
+	loss := lossOf(t, path, opticksStart(t, smollm2Bytes), "512")
+	for _, c := range []struct {
+		what       string
+		loss, most float64
+	}{{"the weights as F16", smollm2Loss, 0.001}, {"the file itself", smollm2LossQ4_1, 0.01}} {
+		apart := math.Exp(loss-c.loss) - 1
+		t.Logf("perplexity %.4f, llama.cpp's on %s %.4f: %+.3f %%", math.Exp(loss), c.what, math.Exp(c.loss), 100*apart)
+		if math.Abs(apart) > c.most {
+			t.Errorf("perplexity %.4f, llama.cpp's on %s is %.4f", math.Exp(loss), c.what, math.Exp(c.loss))
+		}
 	}
-	t.Logf("perplexity %.5f, llama.cpp %.5f", got, smollm2Perplexity)
 }
 
 func TestSmolLM2ContinuesAsInLlamaCpp(t *testing.T) {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"tare/engine/data"
@@ -15,6 +14,7 @@ import (
 type learn struct {
 	train, valid     string
 	trainRec, valRec []data.Record
+	documents        bool // texts in records stay records
 }
 
 // heldOut is the share of a file that is kept for measuring when no file is named for
@@ -28,13 +28,17 @@ const (
 	bundledArithmetic = "bundled:arithmetic"
 )
 
-// readLearn reads files of text or JSON lines, or a bundled set by its name.
-func (a *app) readLearn(names []string, valid string) (*learn, error) {
-	l := &learn{}
+// readLearn reads files of text or of records, or a bundled set by its name. Texts in
+// records are running text, or documents to be packed.
+func (a *app) readLearn(names []string, valid string, pack bool) (*learn, error) {
+	l := &learn{documents: pack}
 	for _, name := range names {
 		if err := l.add(name, &l.train, &l.trainRec); err != nil {
 			return nil, err
 		}
+	}
+	if pack && l.train != "" {
+		return nil, usagef("--pack puts whole documents together, and running text has none; name records, such as JSON lines of {\"text\": …}")
 	}
 	if l.train != "" && l.trainRec != nil {
 		return nil, usagef("--data mixes running text and records with prompts; train on one kind at a time")
@@ -77,13 +81,12 @@ func (l *learn) add(name string, running *string, records *[]data.Record) error 
 	case strings.HasPrefix(name, "bundled:"):
 		return usagef("no bundled data %q (there are %s, %s, %s)", name, bundledSource, bundledOpticks, bundledArithmetic)
 	}
-	switch strings.ToLower(filepath.Ext(name)) {
-	case ".jsonl", ".ndjson":
-		rs, err := data.ReadJSONL(name)
+	if data.HasRecords(name) {
+		rs, err := data.ReadRecords(name)
 		if err != nil {
 			return err
 		}
-		if len(rs) > 0 && rs[0].Completion == "" { // running text, one document a line
+		if len(rs) > 0 && rs[0].Completion == "" && !l.documents { // running text, one document a line
 			for _, r := range rs {
 				*running += r.Text + "\n"
 			}
@@ -128,6 +131,15 @@ func arithmeticRecords(ps []bundle.Problem) []data.Record {
 		rs[i] = data.Record{Prompt: p.Prompt(), Completion: p.Completion()}
 	}
 	return rs
+}
+
+// bytes is the length of what is learnt from.
+func (l *learn) bytes() int64 {
+	n := len(l.train)
+	for _, r := range l.trainRec {
+		n += len(r.Text) + len(r.Prompt) + len(r.Completion)
+	}
+	return int64(n)
 }
 
 // prepare tokenizes what was read.

@@ -140,10 +140,11 @@ func (l *llamaGGUF) ropeScaling(headDim int, theta float64) (any, error) {
 	for _, v := range stored {
 		s.Factor = max(s.Factor, float64(v))
 	}
-	want := s.factors(headDim, theta)
-	agree := len(stored) == len(want) && kind != "yarn"
-	for i := 0; agree && i < len(want); i++ {
-		agree = math.Abs(float64(stored[i]-want[i])) <= 1e-3*float64(want[i])
+	agree := len(stored) == headDim/2 && kind != "yarn"
+	if agree {
+		for i, want := range s.factors(headDim, theta) {
+			agree = agree && math.Abs(float64(stored[i]-want)) <= 1e-3*float64(want)
+		}
 	}
 	if !agree {
 		return nil, malformed(l.name, "%s stretches positions in another way than Llama 3, which is not read", ropeFactors)
@@ -199,6 +200,8 @@ var folderFamilies = map[string]string{
 	"llama": "llama", "mistral": "llama", "smollm": "llama", "smollm2": "llama", "qwen2": "qwen2", "qwen3": "qwen3",
 }
 
+const widestHead = 1 << 16
+
 // parseHFConfig reads config.json and refuses what a GGUF file of a llama could not say.
 func parseHFConfig(src *Folder) (*hfConfig, error) {
 	if src.Config == nil {
@@ -244,6 +247,9 @@ func parseHFConfig(src *Folder) (*hfConfig, error) {
 	}
 	if c.HeadDim == 0 {
 		c.HeadDim = c.Hidden / c.Heads
+	}
+	if c.HeadDim < 0 || c.HeadDim > widestHead {
+		return nil, malformed(configName, "head_dim is %d, want 1 to %d", c.HeadDim, widestHead)
 	}
 	// The llama of llama.cpp sees everything before a token; up to the window's length
 	// that is the same.

@@ -310,6 +310,11 @@ func FuzzGGUF(f *testing.F) {
 		}
 		f.Add(data)
 	}
+	tiny, err := os.ReadFile(writeTiny(f, tinyFields))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(tiny)
 	f.Add(ggufBytes(0, 0, 24, 3, 2))
 	f.Add(binary.LittleEndian.AppendUint64([]byte("GGUF\x03\x00\x00\x00"), 1<<40))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -56,16 +56,18 @@ func (l *Labelled) Next() ([]float32, []int32) {
 	return rows, labels
 }
 
-// Shift returns a Change that moves images of height×width pixels of channels numbers
+// Shift returns a Change that moves images of one or more planes of height×width pixels
 // by up to most pixels each way, zeros coming in at the border.
-func Shift(height, width, channels, most int) func(row []float32, rng *rand.Rand) {
+func Shift(height, width, most int) func(row []float32, rng *rand.Rand) {
 	return func(row []float32, rng *rand.Rand) {
 		dy, dx := rng.IntN(2*most+1)-most, rng.IntN(2*most+1)-most
 		was := append([]float32(nil), row...)
 		clear(row)
-		for y := max(0, dy); y < min(height, height+dy); y++ {
-			from, to := ((y-dy)*width+max(0, -dx))*channels, (y*width+max(0, dx))*channels
-			copy(row[to:(y*width+min(width, width+dx))*channels], was[from:])
+		for plane := 0; plane < len(row); plane += height * width {
+			for y := max(0, dy); y < min(height, height+dy); y++ {
+				from, to := plane+(y-dy)*width, plane+y*width
+				copy(row[to+max(0, dx):to+min(width, width+dx)], was[from+max(0, -dx):])
+			}
 		}
 	}
 }

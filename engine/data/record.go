@@ -72,7 +72,10 @@ func HasRecords(path string) bool { return objectReaders[strings.ToLower(filepat
 func (r Reader) Records(path string) ([]Record, error) {
 	if strings.EqualFold(filepath.Ext(path), ".txt") {
 		s, err := ReadText(path)
-		return []Record{{Text: s}}, err
+		if err != nil {
+			return nil, err
+		}
+		return []Record{{Text: s}}, nil
 	}
 	read, err := readerOf(path)
 	if err != nil {

@@ -255,6 +255,8 @@ func FuzzParse(f *testing.F) {
 		f.Add(raw, "The naïve light's 12 <s> <|endoftext|> \n 😀\xff")
 	}
 	f.Add([]byte(`{"model":{"vocab":{"a":0,"b":1,"ab":2},"merges":[["a","b"]]}}`), "abba")
+	f.Add([]byte(`{"model":{"type":"Unigram","vocab":[["a",-1],["ab",-1.5],["<0x62>",-3]],"unk_id":0,"byte_fallback":true},"pre_tokenizer":{"type":"Metaspace"}}`), "abba")
+	f.Add([]byte(`{"model":{"type":"WordPiece","vocab":{"a":0,"##b":1,"[UNK]":2}},"decoder":{"type":"WordPiece"},"normalizer":{"type":"BertNormalizer"}}`), "abba Ä光")
 	f.Fuzz(func(t *testing.T, file []byte, s string) {
 		tok, err := Parse(file)
 		if err != nil {

@@ -116,6 +116,12 @@ func specialToken(raw json.RawMessage) (string, error) {
 	return object.Content, nil
 }
 
+// EOS returns the token that ends a text, "" where there is none.
+func (c *Chat) EOS() string {
+	s, _ := c.variables["eos_token"].(string)
+	return s
+}
+
 // Render writes a conversation; generate adds the words with which the assistant's
 // next message begins. Errors name the line of the template.
 func (c *Chat) Render(messages []Message, generate bool) (string, error) {

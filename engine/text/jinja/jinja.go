@@ -22,7 +22,7 @@ var (
 
 // The bounds of one rendering.
 const (
-	maxSteps  = 5_000_000 // statements and expressions evaluated
+	maxSteps  = 2_000_000 // statements and expressions evaluated
 	maxOutput = 16 << 20  // bytes of a text
 	maxDepth  = 100       // expressions or statements inside each other, macro calls
 	maxSource = 4 << 20   // bytes of a template
