@@ -9,16 +9,41 @@ import (
 )
 
 // Images is the shape of what an image classifier sees and tells apart. An image is
-// one row of Height·Width·Channels numbers, the channel fastest.
+// one row of Channels·Height·Width numbers, plane after plane.
 type Images struct{ Height, Width, Channels, Classes int }
 
-// grid returns x [n, Height·Width·Channels] as the pixels of n images.
+// grid returns x [n, Channels·Height·Width] as the pixels of n images.
 func (i Images) grid(tp *grad.Tape, x *grad.Value) (*grad.Value, grad.Grid) {
 	g := grad.Grid{Images: x.Rows, Height: i.Height, Width: i.Width}
-	if !x.Needs() { // pixels as they lie
-		return tp.Const(x.Data, g.Rows(), i.Channels), g
+	switch {
+	case !x.Needs() && i.Channels == 1: // pixels as they lie
+		return tp.Const(x.Data, g.Rows(), 1), g
+	case !x.Needs():
+		pixels, _ := tp.Fill(g.Rows(), i.Channels, func(dst []float32) error {
+			for at, from := range i.order(g) {
+				dst[at] = x.Data[from]
+			}
+			return nil
+		})
+		return pixels, g
+	case i.Channels > 1:
+		x = tp.GatherRows(tp.Reshape(x, x.Rows*x.Cols, 1), i.order(g))
 	}
 	return tp.Reshape(x, g.Rows(), i.Channels), g
+}
+
+// order returns where the numbers of pixels, the channel fastest, are in planes.
+func (i Images) order(g grad.Grid) []int {
+	area := i.Height * i.Width
+	from := make([]int, 0, g.Rows()*i.Channels)
+	for image := range g.Images {
+		for pixel := range area {
+			for c := range i.Channels {
+				from = append(from, (image*i.Channels+c)*area+pixel)
+			}
+		}
+	}
+	return from
 }
 
 // CNNOptions shapes a CNN.
@@ -145,7 +170,7 @@ func (b convBlock) apply(tp *grad.Tape, x *grad.Value, g grad.Grid) (*grad.Value
 	}), out
 }
 
-// Logits returns the scores [n, classes] of images x [n, Height·Width·Channels].
+// Logits returns the scores [n, classes] of images x [n, Channels·Height·Width].
 func (m *CNN) Logits(tp *grad.Tape, x *grad.Value) *grad.Value {
 	return tp.Scope(func() *grad.Value {
 		n := x.Rows

@@ -116,7 +116,7 @@ func (b *basicBlock) apply(tp *grad.Tape, x *grad.Value, g grad.Grid) (*grad.Val
 	}), out
 }
 
-// Logits returns the scores [n, classes] of images x [n, Height·Width·Channels].
+// Logits returns the scores [n, classes] of images x [n, Channels·Height·Width].
 func (m *ResNet) Logits(tp *grad.Tape, x *grad.Value) *grad.Value {
 	return tp.Scope(func() *grad.Value {
 		x, g := m.Options.grid(tp, x)

@@ -124,9 +124,8 @@ func (g *torchGolden) logits(m torchNet) func(*grad.Tape) *grad.Value {
 		return func(tp *grad.Tape) *grad.Value { return rnn.Logits(tp, rnn.Hidden(tp, tokens, seqs, nil)) }
 	}
 	images := g.tensor("images")
-	n, c, area := images.Dim(0), images.Dim(1), images.Dim(2)*images.Dim(3)
-	pixels := nn.FromImages(images.F32(), area, c) // an image is [c, area], the model's [area, c]
-	return func(tp *grad.Tape) *grad.Value { return m.Logits(tp, tp.Const(pixels, n, area*c)) }
+	n := images.Dim(0)
+	return func(tp *grad.Tape) *grad.Value { return m.Logits(tp, tp.Const(images.F32(), n, images.Len()/n)) }
 }
 
 // inTorchOrder returns a parameter's numbers as the checkpoint orders them.
@@ -405,6 +404,40 @@ func TestRNNCheckpointing(t *testing.T) {
 			}
 			return m.Logits(tp, x)
 		}, "")
+	}
+}
+
+// The images may themselves have a gradient: the scores are the same, and one step
+// along it changes the loss as it says.
+func TestGradientOfImages(t *testing.T) {
+	g := openTorch(t, "cnn-groupnorm")
+	m := newTorchNet(t, "cnn-groupnorm")
+	if err := m.Load(g.model); err != nil {
+		t.Fatal(err)
+	}
+	images := slices.Clone(g.tensor("images").F32())
+	loss := func() (float64, []float32) {
+		tp := grad.NewTape(nil)
+		x := tp.Leaf(images, 4, len(images)/4)
+		y := m.Logits(tp, x)
+		if d := difference(t, y.Data, g.tensor("logits").F32()); d > 1e-2 {
+			t.Errorf("logits differ by %.2g of the largest", d)
+		}
+		l := tp.CrossEntropy(y, g.labels, 4)
+		before := float64(l.Data[0])
+		if err := tp.Backward(l, nil); err != nil {
+			t.Fatal(err)
+		}
+		return before, x.Grad()
+	}
+	before, dx := loss()
+	var square float64
+	for i, d := range dx {
+		square += float64(d) * float64(d)
+		images[i] -= 1e-3 * d
+	}
+	if after, _ := loss(); math.Abs((before-after)/(1e-3*square)-1) > 0.05 {
+		t.Errorf("the loss falls by %v, want %v", before-after, 1e-3*square)
 	}
 }
 

@@ -58,7 +58,7 @@ func newStripes(t *testing.T, steps int) (*Loop, *model.CNN) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source.Change(data.Shift(8, 8, 1, 0))
+	source.Change(data.Shift(8, 8, 0))
 	return &Loop{
 		Task: &Classify{Model: m, Source: source, Smoothing: 0.05}, Params: m.Params(), Optimizer: descent{},
 		Options: Options{Steps: steps, LR: 0.1, Seed: 3}, Tape: grad.NewTape(nil),

@@ -15,6 +15,7 @@ package vision
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"tare/engine/data"
@@ -72,7 +73,7 @@ func TrainMLP(ctx context.Context, training, test *data.Images, seed uint64, pro
 	return setup{
 		name: "mlp", epochs: 10, batch: 128, lr: 1e-3, optimizer: adamw(0.01),
 		build: func(i model.Images, seed uint64) (network, error) {
-			return model.NewMLP([]int{i.Height * i.Width, 512, 256, i.Classes}, seed)
+			return model.NewMLP([]int{i.Height * i.Width * i.Channels, 512, 256, i.Classes}, seed)
 		},
 	}.run(ctx, training, test, seed, progress)
 }
@@ -113,7 +114,7 @@ func TrainRNN(ctx context.Context, training, test *data.Images, seed uint64, pro
 // run trains and then counts the test images that are right. progress may be nil.
 func (s setup) run(ctx context.Context, training, test *data.Images, seed uint64, progress func(done, total int)) (Record, error) {
 	r := Record{Name: s.name, Images: test.N, Epochs: s.epochs, Seed: seed}
-	m, err := s.build(model.Images{Height: training.Rows, Width: training.Cols, Channels: 1, Classes: 10}, seed)
+	m, err := s.build(model.Images{Height: training.Rows, Width: training.Cols, Channels: max(1, training.Channels), Classes: int(slices.Max(training.Labels)) + 1}, seed)
 	if err != nil {
 		return r, err
 	}
@@ -126,7 +127,7 @@ func (s setup) run(ctx context.Context, training, test *data.Images, seed uint64
 		return r, err
 	}
 	if s.shift > 0 {
-		source.Change(data.Shift(training.Rows, training.Cols, 1, s.shift))
+		source.Change(data.Shift(training.Rows, training.Cols, s.shift))
 	}
 	steps := s.epochs * training.N / s.batch
 	schedule, err := train.NewSchedule("cosine", steps/20, 0.01)
