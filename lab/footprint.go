@@ -43,6 +43,29 @@ func footprintShape(quick bool) model.Config {
 	return c
 }
 
+// footprintArms makes arms that run the tune test and measure the footprint.
+func footprintArms(list ...tuneArm) []Arm {
+	var out []Arm
+	for _, a := range list {
+		out = append(out, Arm{Name: a.name, Role: a.role, Run: func(ctx context.Context, e Env, seed uint64) (Measurement, error) {
+			m, err := a.run(ctx, e, seed)
+			if err != nil {
+				return m, err
+			}
+			f, err := footprintOf(ctx, e, a.method, seed)
+			if err != nil {
+				return m, err
+			}
+			m.Extra[stepSeconds.Name], m.Extra[stepPeak.Name] = f.seconds, f.peak
+			if f.process > 0 {
+				m.Extra[processPeak.Name] = f.process
+			}
+			return m, nil
+		}})
+	}
+	return out
+}
+
 // footprintOf measures a method on random weights and tokens, which cost what real
 // ones do: one step to warm up, then the timed ones.
 func footprintOf(ctx context.Context, e Env, method string, seed uint64) (footprint, error) {

@@ -3,9 +3,11 @@ package lab
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"tare/engine/checkpoint"
@@ -14,6 +16,7 @@ import (
 	"tare/engine/text"
 	"tare/lab/bundle"
 	"tare/lab/tuning"
+	"tare/method/adapt"
 )
 
 // The tune test, which the adaptation papers share: the bundled base is tuned on
@@ -39,8 +42,8 @@ var opticksLoss = Figure{"held-out loss on Opticks", "nats", Lower}
 type tuneArm struct {
 	name   string
 	role   Role
-	method string
-	rank   int // 0 for full
+	method string // its name, and settings of it: "eva rho=1"
+	rank   int    // 0 for full
 }
 
 // tuneTest is the bundled base and its data, opened once.
@@ -120,6 +123,11 @@ func (a tuneArm) run(ctx context.Context, e Env, seed uint64) (Measurement, erro
 			earlyLoss.Name: Mean(run.Curve[:max(1, len(run.Curve)/3)]), sourceLoss.Name: forgot.Loss, "learning rate": lr,
 		},
 	}
+	if run.Adapter != nil {
+		if f, ok := run.Adapter.Options.(adapt.Figured); ok {
+			maps.Copy(m.Extra, f.Figures(run.Adapter))
+		}
+	}
 	for i, v := range run.Curve {
 		m.Curve = append(m.Curve, Point{i + 1, v})
 	}
@@ -132,9 +140,14 @@ func (a tuneArm) run(ctx context.Context, e Env, seed uint64) (Measurement, erro
 // recipe is an arm's recipe.
 func (a tuneArm) recipe(lr float64, steps, batch, seqLen int) tuning.Recipe {
 	r := tuning.Default()
-	r.Method, r.LR, r.Steps, r.Batch, r.SeqLen = a.method, lr, steps, batch, seqLen
+	words := strings.Fields(a.method)
+	r.Method, r.LR, r.Steps, r.Batch, r.SeqLen = words[0], lr, steps, batch, seqLen
 	if a.rank > 0 {
 		r.Options = map[string]string{"rank": strconv.Itoa(a.rank)}
+		for _, setting := range words[1:] {
+			key, value, _ := strings.Cut(setting, "=")
+			r.Options[key] = value
+		}
 	}
 	return r
 }

@@ -9,19 +9,19 @@ func adapt() []Paper {
 			Plan:  Plan{Test: tuneTest, Own: "Area under the loss curve over the first third of the steps, and the final figures, at equal parameters.", Baselines: "LoRA, PiSSA, full fine-tuning"},
 		},
 		{
-			Number: 2, Slug: "lift", API: "adapt.LIFT", Verb: "tare tune",
+			Number: 2, Slug: "lift", State: Runs, API: "adapt.LIFT", Verb: "tare tune",
 			Title: "LIFT the Veil for the Truth: Principal Weights Emerge after Rank Reduction for Reasoning-Focused Supervised Fine-Tuning",
 			Claim: "Training only the 5 % of entries that are largest after a low-rank approximation of the weight beats full fine-tuning on reasoning at the memory cost of LoRA, and keeps up to 20 % more knowledge of the source domain than full fine-tuning and LoRA.",
 			Plan:  Plan{Test: tuneTest, Own: "The entries are chosen anew every few hundred steps from the current weight. Optimizer bytes are counted against two moments for each chosen entry, and the source-domain loss is the second figure.", Baselines: "full fine-tuning, LoRA, sparse tuning of the largest entries, sparse tuning of random entries, S²FT"},
 		},
 		{
-			Number: 5, Slug: "adalora", API: "adapt.AdaLoRA", Verb: "tare tune",
+			Number: 5, Slug: "adalora", State: Runs, API: "adapt.AdaLoRA", Verb: "tare tune",
 			Title: "Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning",
 			Claim: "Updates held in the form of a singular value decomposition, whose least important triplets are pruned during training, spend one rank budget better than an even split over matrices; the gain over LoRA is largest when the budget is small.",
 			Plan:  Plan{Test: tuneTest, Own: "Budgets of 1, 2 and 4 ranks a matrix on average; the ranks that each matrix is left with are reported.", Baselines: "LoRA at the final total rank; bottleneck adapters and bias-only tuning as further arms"},
 		},
 		{
-			Number: 6, Slug: "s2ft", API: "adapt.S2FT", Verb: "tare tune",
+			Number: 6, Slug: "s2ft", State: Runs, API: "adapt.S2FT", Verb: "tare tune",
 			Title: "S^{2}FT: Efficient, Scalable and Generalizable LLM Fine-tuning by Structured Sparsity",
 			Claim: "Choosing a few heads and channels, permuting the coupled matrices so that they lie side by side, and training that dense slice in place gains 4.6 % on commonsense and 1.3 % on arithmetic over LoRA and 11.5 % over full fine-tuning on unseen domains, with up to 3 times less memory and 1.5 to 2.7 times less latency than full fine-tuning.",
 			Plan:  Plan{Test: tuneTest, Own: "Seconds a step and peak bytes against full fine-tuning and LoRA, with heads and channels chosen at random, by weight, by activation, by their product and by gradient; adapters are fused, unfused and switched exactly.", Baselines: "LoRA, full fine-tuning"},
@@ -39,7 +39,7 @@ func adapt() []Paper {
 			Plan:  Plan{Test: tuneTest, Own: "Seconds a step and peak bytes on a llama shape, interleaved with LoRA; quality by the tune test.", Baselines: "LoRA, DoRA, full fine-tuning"},
 		},
 		{
-			Number: 38, Slug: "eva", API: "adapt.EVA", Verb: "tare tune",
+			Number: 38, Slug: "eva", State: Runs, API: "adapt.EVA", Verb: "tare tune",
 			Title: "One Initialization to Rule them All: Fine-tuning via Explained Variance Adaptation",
 			Claim: "Starting LoRA from the leading right-singular vectors of the layer's own activations, with ranks moved to the layers where they explain most variance, converges faster and has the highest average score over the tasks of each field tried.",
 			Plan:  Plan{Test: tuneTest, Own: "Area under the loss curve and final figures; the seconds spent on the streamed decomposition count; even ranks are a further arm.", Baselines: "LoRA, PiSSA, AdaLoRA"},

@@ -43,6 +43,9 @@ func Attach(m Model, method Method, o Options, targets []string, seed uint64) (*
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
+	if t, ok := o.(Targeter); ok && len(targets) == 0 {
+		targets = t.DefaultTargets(m)
+	}
 	layers, err := Select(m.Linears(), targets)
 	if err != nil {
 		return nil, err
@@ -53,9 +56,16 @@ func Attach(m Model, method Method, o Options, targets []string, seed uint64) (*
 		p.Part = grad.Part{}
 	}
 	a := &Adapter{Method: method, Options: o, Targets: targets}
+	attach := o.Attach
+	if c, ok := o.(Coupler); ok {
+		attach, err = c.Couple(m, layers, seed)
+	}
 	for _, l := range layers {
+		var hold Attached
 		base := l.Weight
-		hold, err := o.Attach(l, seedFor(seed, l.Name))
+		if err == nil {
+			hold, err = attach(l, seedFor(seed, l.Name))
+		}
 		if err != nil {
 			a.Detach()
 			for p, part := range was {
@@ -66,6 +76,31 @@ func Attach(m Model, method Method, o Options, targets []string, seed uint64) (*
 		a.Layers, a.Holds, a.bases = append(a.Layers, l), append(a.Holds, hold), append(a.bases, base)
 	}
 	return a, nil
+}
+
+// Targeter is an Options with targets of its own where none are named.
+type Targeter interface {
+	DefaultTargets(m Model) []string
+}
+
+// Coupler is an Options that must see the layers together, because what it does to one
+// depends on others. Couple returns what attaches it to each of them.
+type Coupler interface {
+	Couple(m Model, layers []*nn.Linear, seed uint64) (attach func(l *nn.Linear, seed uint64) (Attached, error), err error)
+}
+
+// Settler is an Attached that keeps things in another order while it trains. Settle puts
+// them back; it is called before the method is merged or detached.
+type Settler interface {
+	Settle()
+}
+
+func (a *Adapter) settle() {
+	for _, h := range a.Holds {
+		if s, ok := h.(Settler); ok {
+			s.Settle()
+		}
+	}
 }
 
 // Select returns the layers that the targets name.
@@ -143,6 +178,7 @@ func (a *Adapter) Params() []*grad.Param {
 // Detach takes the method off again: every layer holds the weight it had. What was
 // trained in place stays trained.
 func (a *Adapter) Detach() {
+	a.settle()
 	for i, l := range a.Layers {
 		l.Weight = a.bases[i]
 	}
@@ -153,6 +189,7 @@ func (a *Adapter) Detach() {
 
 // Merge folds the method into dense f32 weights and ends it.
 func (a *Adapter) Merge() error {
+	a.settle()
 	for _, l := range a.Layers {
 		t, err := nn.Materialize(l.Weight)
 		if err != nil {

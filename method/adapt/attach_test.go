@@ -26,6 +26,10 @@ func TestImpossibleTargetsAndRanks(t *testing.T) {
 		"pissa negative":  {&PiSSA{Rank: 1, Alpha: -1}, []string{"v_proj"}, "alpha -1"},
 		"lora of nothing": {&LoRA{Rank: 0}, []string{"v_proj"}, "rank 0"},
 		"bad dropout":     {&LoRA{Rank: 1, Dropout: 1}, []string{"v_proj"}, "dropout 1"},
+		"lift filter":     {&LIFT{Density: 0.1, FilterRank: 9}, []string{"v_proj"}, "lift: filter: rank 9"},
+		"lift of nothing": {&LIFT{}, []string{"v_proj"}, "density 0"},
+		"sparse choice":   {&Sparse{Rank: 1, Choice: "best"}, []string{"v_proj"}, `"best"`},
+		"s2ft of q":       {NewS2FT(), []string{"v_proj", "q_proj"}, "q_proj has no heads or channels"},
 		"bad choice":      {&PaCA{Rank: 1, Choice: "best"}, []string{"v_proj"}, `"best"`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,8 +3,10 @@ package adapt
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"tare/engine/grad"
@@ -19,12 +21,16 @@ import (
 //
 // B starts at zero, so that training starts from the base; A starts uniform in
 // ±1/√in as PEFT draws it. With RSLoRA s = alpha/√r (Kalajdzievski 2023,
-// arXiv:2312.03732). Trained entries: r·(in + out) a layer.
+// arXiv:2312.03732). Single layers can have a rank and an alpha of their own. Trained
+// entries: r·(in + out) a layer.
 type LoRA struct {
 	Rank    int     `yaml:"rank" help:"Rank of the update." default:"8"`
 	Alpha   float64 `yaml:"alpha" help:"Scale numerator; the update is scaled by alpha/rank." default:"16"`
 	Dropout float64 `yaml:"dropout" help:"Probability of dropping an input of the update."`
 	RSLoRA  bool    `yaml:"rslora" help:"Scale by alpha over the root of the rank."`
+
+	RankPattern  map[string]int     `yaml:"rank_pattern" help:"Ranks of layers that differ, by the end of the layer's name or a regular expression for it."`
+	AlphaPattern map[string]float64 `yaml:"alpha_pattern" help:"Scale numerators of layers that differ, in the same way."`
 }
 
 // NewLoRA returns the defaults: rank 8, alpha 16.
@@ -45,14 +51,36 @@ func (o *LoRA) validate(method string) error {
 	if math.IsNaN(o.Alpha) || math.IsInf(o.Alpha, 0) {
 		errs = append(errs, fmt.Errorf("adapt: %s: alpha %g, want a finite number", method, o.Alpha))
 	}
+	for _, key := range slices.Sorted(maps.Keys(o.RankPattern)) {
+		if r := o.RankPattern[key]; r < 1 {
+			errs = append(errs, fmt.Errorf("adapt: %s: rank_pattern: rank %d for %q, want at least 1", method, r, key))
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(o.AlphaPattern)) {
+		if v := o.AlphaPattern[key]; math.IsNaN(v) || math.IsInf(v, 0) {
+			errs = append(errs, fmt.Errorf("adapt: %s: alpha_pattern: %g for %q, want a finite number", method, v, key))
+		}
+	}
 	return errors.Join(errs...)
 }
 
-func (o *LoRA) scale() float32 {
+// scale returns s of a layer with that rank and alpha.
+func (o *LoRA) scale(r int, alpha float64) float32 {
 	if o.RSLoRA {
-		return float32(o.Alpha / math.Sqrt(float64(o.Rank)))
+		return float32(alpha / math.Sqrt(float64(r)))
 	}
-	return float32(o.Alpha / float64(o.Rank))
+	return float32(alpha / float64(r))
+}
+
+// of returns a layer's rank and alpha.
+func (o *LoRA) of(method, layer string) (r int, alpha float64, err error) {
+	if r, err = patternFor(o.RankPattern, layer, o.Rank); err != nil {
+		return 0, 0, fmt.Errorf("adapt: %s: rank_pattern: %w", method, err)
+	}
+	if alpha, err = patternFor(o.AlphaPattern, layer, o.Alpha); err != nil {
+		return 0, 0, fmt.Errorf("adapt: %s: alpha_pattern: %w", method, err)
+	}
+	return r, alpha, nil
 }
 
 // Attach implements Options.
@@ -68,30 +96,44 @@ func (o *LoRA) Attach(l *nn.Linear, seed uint64) (Attached, error) {
 // pair returns the layer's weight with a fresh pair A, B beside it.
 func (o *LoRA) pair(method string, l *nn.Linear, seed uint64) (*loraWeight, error) {
 	out, in := l.Weight.Dims()
-	if err := checkRank(method, l, o.Rank, min(out, in)); err != nil {
+	r, alpha, err := o.of(method, l.Name)
+	if err != nil {
 		return nil, err
 	}
-	a, b := tensor.New(o.Rank, in), tensor.New(out, o.Rank)
+	if err := checkRank(method, l, r, min(out, in)); err != nil {
+		return nil, err
+	}
+	a, b := tensor.New(r, in), tensor.New(out, r)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	bound := 1 / math.Sqrt(float64(in))
 	for i := range a.F32() {
 		a.F32()[i] = float32(bound * (2*rng.Float64() - 1))
 	}
-	return newLoRAWeight(l, a, b, o.scale(), o.Dropout), nil
+	return newLoRAWeight(l, a, b, o.scale(r, alpha), o.Dropout), nil
 }
 
 // Config implements Options.
 func (o *LoRA) Config() map[string]any {
-	return map[string]any{
+	c := map[string]any{
 		"r": o.Rank, "lora_alpha": o.Alpha, "lora_dropout": o.Dropout, "use_rslora": o.RSLoRA,
 		"fan_in_fan_out": false, "init_lora_weights": true, "use_dora": false,
 	}
+	if len(o.RankPattern) > 0 {
+		c["rank_pattern"] = o.RankPattern
+	}
+	if len(o.AlphaPattern) > 0 {
+		c["alpha_pattern"] = o.AlphaPattern
+	}
+	return c
 }
 
 // SetConfig implements Options.
 func (o *LoRA) SetConfig(c map[string]any) error {
 	if truth(c, "use_dora") {
 		return errors.New("adapt: lora: use_dora is set, which is the method dora")
+	}
+	if c["init_lora_weights"] == "eva" {
+		return errors.New(`adapt: lora: init_lora_weights is "eva", which is the method eva`)
 	}
 	if err := basePlain("lora", c); err != nil {
 		return err
@@ -106,10 +148,12 @@ func (o *LoRA) setConfig(method string, c map[string]any) error {
 	if truth(c, "fan_in_fan_out") {
 		return fmt.Errorf("adapt: %s: fan_in_fan_out is set, which is not supported", method)
 	}
-	for _, key := range []string{"rank_pattern", "alpha_pattern"} {
-		if m, ok := c[key].(map[string]any); ok && len(m) > 0 {
-			return fmt.Errorf("adapt: %s: %s is set, which is not supported", method, key)
-		}
+	var err error
+	if o.RankPattern, err = patternOf(c, "rank_pattern", func(v float64) int { return int(v) }); err != nil {
+		return fmt.Errorf("adapt: %s: %w", method, err)
+	}
+	if o.AlphaPattern, err = patternOf(c, "alpha_pattern", func(v float64) float64 { return v }); err != nil {
+		return fmt.Errorf("adapt: %s: %w", method, err)
 	}
 	return nil
 }

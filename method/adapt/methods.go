@@ -30,8 +30,13 @@ func Methods() []Method {
 		{"lora", "", []string{"LORA"}, func() Options { return NewLoRA() }},
 		{"dora", "", []string{"LORA"}, func() Options { return NewDoRA() }},
 		{"pissa", "", []string{"LORA"}, func() Options { return NewPiSSA() }},
+		{"eva", "eva", []string{"LORA"}, func() Options { return NewEVA() }},
+		{"adalora", "adalora", []string{"ADALORA"}, func() Options { return NewAdaLoRA() }},
 		{"bone", "bone", []string{"BONE", "MISS"}, func() Options { return NewBone() }},
 		{"bat", "bone", []string{"BONE"}, func() Options { return NewBat() }},
+		{"lift", "lift", []string{"LIFT"}, func() Options { return NewLIFT() }},
+		{"sparse", "", []string{"SPARSE"}, func() Options { return NewSparse() }},
+		{"s2ft", "s2ft", []string{"S2FT"}, func() Options { return NewS2FT() }},
 		{"paca", "paca", []string{"PACA"}, func() Options { return NewPaCA() }},
 	}
 }

@@ -28,11 +28,28 @@ var exports = []struct {
 	{"dora-rslora", &adapt.DoRA{Rank: 4, Alpha: 8, RSLoRA: true}, []string{"o_proj", "down_proj"}},
 	{"pissa", &adapt.PiSSA{Rank: 4}, []string{adapt.AllLinear}},
 	{"pissa-scaled", &adapt.PiSSA{Rank: 3, Alpha: 12}, []string{"q_proj", "gate_proj"}},
+	{"lora-ranks", &adapt.LoRA{Rank: 4, Alpha: 8, RankPattern: map[string]int{`layers\.0\..*`: 2}, AlphaPattern: map[string]float64{"v_proj": 3}}, []string{"q_proj", "v_proj"}},
+	{"eva", &adapt.EVA{LoRA: adapt.LoRA{Rank: 4, Alpha: 8, RankPattern: map[string]int{"model.layers.0.self_attn.q_proj": 6}}, Rho: 2, Tau: 0.9, Batches: 1}, []string{"q_proj", "v_proj"}},
+	{"adalora", &adapt.AdaLoRA{Rank: 3, Init: 4, Alpha: 8, Gamma: 0.5, Every: 1, Beta1: 0.85, Beta2: 0.85}, []string{adapt.AllLinear}},
+	{"adalora-pruned", prunedAdaLoRA(), []string{"q_proj", "v_proj"}},
 	{"bone", &adapt.Bone{Rank: 8}, []string{adapt.AllLinear}},
 	{"bone-padded", &adapt.Bone{Rank: 5}, []string{"k_proj", "down_proj"}},
 	{"bone-miss", &adapt.Bone{Rank: 8, MiSS: true}, []string{"q_proj", "gate_proj"}},
 	{"bat", &adapt.Bat{Rank: 8}, []string{adapt.AllLinear}},
 	{"paca", &adapt.PaCA{Rank: 6, Choice: "random"}, []string{adapt.AllLinear}},
+}
+
+// prunedAdaLoRA is left with other ranks in every layer, one of them 0.
+func prunedAdaLoRA() *adapt.AdaLoRA {
+	o := adapt.NewAdaLoRA()
+	t, f := any(true), any(false)
+	if err := o.SetConfig(map[string]any{"init_r": 3, "target_r": 2, "lora_alpha": 8, "tinit": 1, "tfinal": 2, "total_step": 9, "rank_pattern": map[string]any{
+		"model.layers.0.self_attn.q_proj.lora_E": []any{t, t, f}, "model.layers.0.self_attn.v_proj.lora_E": []any{f, f, f},
+		"model.layers.1.self_attn.q_proj.lora_E": []any{f, f, t}, "model.layers.1.self_attn.v_proj.lora_E": []any{t, t, t},
+	}}); err != nil {
+		panic(err)
+	}
+	return o
 }
 
 // TestExportForParity writes checkpoints and adapters, each with Tare's own logits, for

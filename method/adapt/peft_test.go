@@ -138,7 +138,7 @@ func TestForeignAdaptersAreRefused(t *testing.T) {
 		tensors map[string]*tensor.Tensor
 		says    string
 	}{
-		"unknown kind":          {map[string]any{"peft_type": "IA3"}, loraTensors(), `"IA3" is not known (known: BONE, LORA`},
+		"unknown kind":          {map[string]any{"peft_type": "IA3"}, loraTensors(), `"IA3" is not known (known: `},
 		"no kind":               {map[string]any{"peft_type": nil}, loraTensors(), "peft_type"},
 		"saved modules":         {map[string]any{"modules_to_save": []string{"lm_head"}}, loraTensors(), "modules_to_save"},
 		"layers to transform":   {map[string]any{"layers_to_transform": []int{0}}, loraTensors(), "layers_to_transform"},
@@ -151,6 +151,10 @@ func TestForeignAdaptersAreRefused(t *testing.T) {
 		"targets of no layer":   {map[string]any{"target_modules": []string{"c_attn"}}, loraTensors(), "c_attn"},
 		"lookahead":             {map[string]any{"target_modules": "(?!x)y"}, loraTensors(), "target modules"},
 		"rank of nothing":       {map[string]any{"r": -1}, loraTensors(), "rank -1"},
+		"two ranks of a layer":  {map[string]any{"rank_pattern": map[string]int{"v_proj": 2, "layers.0.self_attn.v_proj": 3}}, loraTensors(), "leave one of them out"},
+		"rank of no number":     {map[string]any{"rank_pattern": map[string]any{"v_proj": "two"}}, loraTensors(), "rank_pattern"},
+		"pattern of no pattern": {map[string]any{"alpha_pattern": map[string]any{"v_proj(": 2}}, loraTensors(), "alpha_pattern"},
+		"other rank by pattern": {map[string]any{"rank_pattern": map[string]any{"v_proj": 3}}, loraTensors(), "[2 16]"},
 		"missing tensor":        {nil, with(layer0+"lora_B.weight", nil), "lora_B.weight"},
 		"tensor of other layer": {nil, with("base_model.model.model.layers.9.self_attn.v_proj.lora_A.weight", tensor.New(2, 16)), "layers.9"},
 		"tensor without prefix": {nil, with("model.layers.0.self_attn.v_proj.lora_A.weight", tensor.New(2, 16)), `"model.layers.0`},

@@ -107,6 +107,9 @@ func (o *PiSSA) SetConfig(c map[string]any) error {
 	if err := file.setConfig("pissa", c); err != nil {
 		return err
 	}
+	if len(file.RankPattern)+len(file.AlphaPattern) > 0 {
+		return errors.New("adapt: pissa: rank_pattern or alpha_pattern is set, which is not supported; save the adapter as the LoRA that it converts to")
+	}
 	o.Rank, o.Alpha = file.Rank, file.Alpha
 	if file.RSLoRA { // alpha/√r = (alpha·√r)/r
 		o.Alpha *= math.Sqrt(float64(max(file.Rank, 0)))

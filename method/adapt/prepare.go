@@ -58,8 +58,11 @@ func rankFigures(a *Adapter, rank func(Attached) int) map[string]float64 {
 		r := float64(rank(a.Holds[i]))
 		key := "rank of " + l.Name[strings.LastIndexByte(l.Name, '.')+1:]
 		n[key]++
-		f[key] += (r - f[key]) / n[key]
+		f[key] += r
 		low, high = min(low, r), max(high, r)
+	}
+	for key := range n {
+		f[key] /= n[key]
 	}
 	f["lowest rank"], f["highest rank"] = low, high
 	return f
