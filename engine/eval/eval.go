@@ -59,7 +59,11 @@ type Question struct{ Prompt, Answer string }
 // ExactMatch returns the fraction of questions whose greedy continuation, up to the
 // first line break and without surrounding space, is the answer.
 func ExactMatch(ctx context.Context, m model.Causal, tok *text.Tokenizer, questions []Question, progress func(done, total int)) (float64, error) {
-	const batch, longest = 32, 16
+	const batch = 32
+	longest := 16 // tokens of an answer
+	for _, q := range questions {
+		longest = max(longest, len(tok.EncodeOrdinary(q.Answer))+1)
+	}
 	right := 0
 	for lo := 0; lo < len(questions); lo += batch {
 		part := questions[lo:min(lo+batch, len(questions))]
@@ -67,16 +71,17 @@ func ExactMatch(ctx context.Context, m model.Causal, tok *text.Tokenizer, questi
 		for i, q := range part {
 			prompts[i] = tok.Encode(q.Prompt)
 		}
-		got := make([]strings.Builder, len(part))
+		got := make([][]int32, len(part))
+		// A character may lie across tokens, so what is decoded is all that has come.
 		_, err := generate.Run(ctx, m, prompts, generate.Options{MaxTokens: longest}, func(seq int, id int32) bool {
-			got[seq].WriteString(tok.Decode([]int32{id}, true))
-			return !strings.Contains(got[seq].String(), "\n")
+			got[seq] = append(got[seq], id)
+			return !strings.Contains(tok.Decode(got[seq], true), "\n")
 		})
 		if err != nil {
 			return 0, err
 		}
 		for i, q := range part {
-			line, _, _ := strings.Cut(strings.TrimLeft(got[i].String(), " "), "\n")
+			line, _, _ := strings.Cut(strings.TrimLeft(tok.Decode(got[i], true), " "), "\n")
 			if strings.TrimSpace(line) == strings.TrimSpace(q.Answer) {
 				right++
 			}

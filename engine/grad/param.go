@@ -2,9 +2,11 @@ package grad
 
 import (
 	"fmt"
+	"math"
 	"sort"
 
 	"tare/engine/tensor"
+	"tare/engine/tensor/kernel"
 )
 
 // PartKind says which entries of a parameter train.
@@ -47,7 +49,8 @@ func sorted(index []int) []int {
 
 // Param is a named tensor of a model, whole or partly trained. Name is the
 // tensor's name in the checkpoint, or the adapter's own under the layer's name.
-// A trained parameter is f32; a frozen one may have any storage.
+// A trained parameter is f32, or bf16 where the optimizer knows how to round; a frozen
+// one may have any storage. Gradients are f32 always.
 //
 // A Param belongs to one tape at a time.
 type Param struct {
@@ -122,28 +125,56 @@ func (p *Param) Check() error {
 	if p.Trains() && p.Value.ReadOnly() {
 		return fmt.Errorf("grad: %s: trains, but lies in a mapped file; load it as f32", p.Name)
 	}
-	if p.Trains() && p.Value.DType() != tensor.F32 {
-		return fmt.Errorf("grad: %s: trains in %s, but only f32 parameters train; convert it first", p.Name, p.Value.DType())
+	if d := p.Value.DType(); p.Trains() && d != tensor.F32 && d != tensor.BF16 {
+		return fmt.Errorf("grad: %s: trains in %s, but only f32 and bf16 parameters train; convert it first", p.Name, d)
 	}
 	return nil
 }
 
 // Gather copies the trained part's values into dst, of length PartLen.
-func (p *Param) Gather(dst []float32) { p.movePart(dst, func(part, value *float32) { *part = *value }) }
+func (p *Param) Gather(dst []float32) {
+	switch {
+	case p.Part.Kind == All:
+		must(p.Value.ReadF32(dst, 0))
+	case p.Value.DType() == tensor.BF16:
+		value, i := p.Value.U16(), 0
+		p.positions(p.Part, func(at int) {
+			dst[i] = math.Float32frombits(uint32(value[at]) << 16)
+			i++
+		})
+	default:
+		p.movePart(dst, func(part, value *float32) { *part = *value })
+	}
+}
 
-// Scatter writes src, of length PartLen, into the trained part.
+// Scatter writes src, of length PartLen, into the trained part, rounded to the nearest
+// where that is stored in bf16.
 func (p *Param) Scatter(src []float32) {
-	p.movePart(src, func(part, value *float32) { *value = *part })
+	switch {
+	case p.Part.Kind == All:
+		must(p.Value.WriteF32(src, 0))
+	case p.Value.DType() == tensor.BF16:
+		value, i := p.Value.U16(), 0
+		p.positions(p.Part, func(at int) {
+			kernel.F32ToBF16(value[at:at+1], src[i:i+1])
+			i++
+		})
+	default:
+		p.movePart(src, func(part, value *float32) { *value = *part })
+	}
+}
+
+// must is for moves whose storage and length Check has let pass.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
 }
 
 func (p *Param) movePart(part []float32, move func(part, value *float32)) {
 	value := p.Value.F32()
 	rows, cols := p.rowsCols()
 	switch p.Part.Kind {
-	case All:
-		for i := range part {
-			move(&part[i], &value[i])
-		}
 	case Rows:
 		for i, r := range p.Part.Index {
 			for c := range cols {

@@ -79,7 +79,12 @@ func (d Dense) Dims() (out, in int) { return d.P.Value.Dim(0), d.P.Value.Dim(1) 
 func (d Dense) Apply(tp *grad.Tape, x *grad.Value) *grad.Value { return tp.Linear(x, d.P) }
 
 // Dense implements Weight.
-func (d Dense) Dense(dst *tensor.Tensor) error { return d.P.Value.ReadF32(dst.F32(), 0) }
+func (d Dense) Dense(dst *tensor.Tensor) error {
+	if dst.Len() != d.P.Value.Len() {
+		return fmt.Errorf("nn: %s: %v into %v", d.P.Name, d.P.Value.Shape(), dst.Shape())
+	}
+	return d.P.Value.ReadF32(dst.F32(), 0)
+}
 
 // Params implements Weight.
 func (d Dense) Params() []*grad.Param { return []*grad.Param{d.P} }
@@ -122,6 +127,11 @@ func (p *Packed4) Bytes() int64 {
 // SplitColumns implements ColumnSplitter: a column whose codes equal the zero
 // points is exactly zero.
 func (p *Packed4) SplitColumns(index []int) (Weight, *tensor.Tensor, error) {
+	for _, c := range index {
+		if c < 0 || c >= p.Q.Cols {
+			return nil, nil, fmt.Errorf("nn: %s: column %d of %d", p.Name, c, p.Q.Cols)
+		}
+	}
 	q := *p.Q
 	q.Codes = append([]byte(nil), p.Q.Codes...)
 	columns := tensor.New(q.Rows, len(index))

@@ -105,6 +105,9 @@ func (l *Loop) Run(ctx context.Context) error {
 			return err
 		}
 		if err := l.step(); err != nil {
+			for _, g := range l.held { // no part of a step that failed reaches a later one
+				clear(g)
+			}
 			return err
 		}
 	}

@@ -55,7 +55,9 @@ func (o *AdamW) Step(p *grad.Param, g *tensor.Tensor, lr float64) error {
 	}
 	t := s.t.I64()
 	t[0]++
-	c1, c2 := 1-math.Pow(or(o.Beta1, 0.9), float64(t[0])), 1-math.Pow(or(o.Beta2, 0.999), float64(t[0]))
+	// The kernel works with β in f32; 1 − βᵗ of the same β makes the first step exact.
+	beta1, beta2 := float32(or(o.Beta1, 0.9)), float32(or(o.Beta2, 0.999))
+	c1, c2 := 1-math.Pow(float64(beta1), float64(t[0])), 1-math.Pow(float64(beta2), float64(t[0]))
 	decay := o.Decay
 	if !p.Decay {
 		decay = 0
@@ -63,8 +65,7 @@ func (o *AdamW) Step(p *grad.Param, g *tensor.Tensor, lr float64) error {
 	return onPart(p, &o.buf, func(w []float32) {
 		gs, m, v := g.F32(), s.m.F32(), s.v.F32()
 		kernel.Parallel(len(w), 1<<14, func(lo, hi int) {
-			kernel.AdamW(w[lo:hi], gs[lo:hi], m[lo:hi], v[lo:hi], float32(lr), float32(or(o.Beta1, 0.9)), float32(or(o.Beta2, 0.999)),
-				float32(or(o.Eps, 1e-8)), float32(decay), float32(c1), float32(c2))
+			kernel.AdamW(w[lo:hi], gs[lo:hi], m[lo:hi], v[lo:hi], float32(lr), beta1, beta2, float32(or(o.Eps, 1e-8)), float32(decay), float32(c1), float32(c2))
 		})
 	})
 }
@@ -110,7 +111,12 @@ func (o *AdamW) Restore(st train.State) error {
 		return err
 	}
 	for _, p := range parts {
-		o.add(p.name, &moments{p.tensors[0].Clone(), p.tensors[1].Clone(), p.tensors[2].Clone()})
+		t, m, v := p.tensors[0], p.tensors[1], p.tensors[2]
+		if t.DType() != tensor.I64 || t.Len() != 1 || m.DType() != tensor.F32 || v.DType() != tensor.F32 || m.Len() != v.Len() {
+			return fmt.Errorf("optim: saved state of %s: step %s %v, exp_avg %s %v and exp_avg_sq %s %v; want one i64 and two f32 of a shape",
+				p.name, t.DType(), t.Shape(), m.DType(), m.Shape(), v.DType(), v.Shape())
+		}
+		o.add(p.name, &moments{t.Clone(), m.Clone(), v.Clone()})
 	}
 	return nil
 }

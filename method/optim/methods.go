@@ -55,6 +55,9 @@ func ByName(name string) (Method, error) {
 // onPart calls f on the trained part's values: in place when the whole parameter
 // trains, gathered into buf and scattered back otherwise.
 func onPart(p *grad.Param, buf *[]float32, f func(w []float32)) error {
+	if p.Value.DType() != tensor.F32 {
+		return fmt.Errorf("optim: %s: trains in %s, where small updates vanish in rounding; put the optimizer into Mixed", p.Name, p.Value.DType())
+	}
 	if p.Part.Kind == grad.All {
 		f(p.Value.F32())
 		return nil

@@ -103,7 +103,11 @@ func (o *SGD) Restore(st train.State) error {
 		return err
 	}
 	for _, p := range parts {
-		o.add(p.name, p.tensors[0].Clone())
+		b := p.tensors[0]
+		if b.DType() != tensor.F32 {
+			return fmt.Errorf("optim: saved state of %s: momentum is %s, want f32", p.name, b.DType())
+		}
+		o.add(p.name, b.Clone())
 	}
 	return nil
 }
