@@ -232,7 +232,7 @@ func (s *session) record() *Record {
 		Slug: s.x.Slug, Claim: s.x.Claim, Figure: s.x.Figure, Rule: s.x.Rule.describe(s.x.Figure),
 		Seeds: s.seeds, Quick: s.o.Quick, Threads: kernel.Threads(), Started: s.started,
 	}
-	res := results{figure: s.x.Figure, byArm: map[string][]Measurement{}}
+	res := results{figure: s.x.Figure, quick: s.o.Quick, byArm: map[string][]Measurement{}}
 	for _, arm := range s.x.Arms {
 		for _, seed := range s.seeds {
 			c := s.done[cellKey{arm.Name, seed}]

@@ -16,8 +16,8 @@ const (
 )
 
 // Rule turns measured values into a verdict and says in words, before any run,
-// how it does. Rules are made by [Beats], [BeatsIn], [NotWorse], [NotWorseIn]
-// and [All].
+// how it does. Rules are made by [Beats], [BeatsIn], [NotWorse], [NotWorseIn],
+// [Reaches] and [All].
 type Rule interface {
 	// String is the rule in words.
 	String() string
@@ -49,6 +49,7 @@ type Finding struct {
 // results is what a rule sees: every arm's measurements in order of seeds.
 type results struct {
 	figure Figure
+	quick  bool
 	byArm  map[string][]Measurement
 }
 
@@ -139,6 +140,48 @@ func (c comparison) judge(r results) (Verdict, []Finding) {
 		f.Verdict = NotSupported
 	case c.notWorse || f.Gain > f.StdErr:
 		f.Verdict = Supported
+	}
+	return f.Verdict, []Finding{f}
+}
+
+// bar is a level that one arm's mean is to reach.
+type bar struct {
+	arm   string
+	level float64
+}
+
+// Reaches is for claims of a level, on the experiment's own figure: supported when the
+// arm's mean is at the level or better, else not supported; mixed in a quick run, which
+// is too short for it.
+func Reaches(arm string, level float64) Rule { return bar{arm, level} }
+
+func (b bar) arms() []string { return []string{b.arm} }
+
+func (b bar) String() string { return b.describe(Figure{Name: "the experiment's figure"}) }
+
+func (b bar) describe(own Figure) string {
+	return fmt.Sprintf("supported if %s's mean %s is %g or better, not supported if it is not; mixed in a quick run", b.arm, own.Name, b.level)
+}
+
+func (b bar) judge(r results) (Verdict, []Finding) {
+	f := Finding{Figure: r.figure, Method: b.arm, Baseline: "the bar", MeanB: b.level, Verdict: Mixed}
+	v, ok := r.values(b.arm, ofValue(r.figure))
+	if !ok {
+		f.Note = "not judged: some measurements lack this figure"
+		return Mixed, []Finding{f}
+	}
+	f.MeanM, f.StdErr = Mean(v), StdErr(v)
+	f.Gain = f.MeanM - f.MeanB
+	if r.figure.Better == Lower {
+		f.Gain = f.MeanB - f.MeanM
+	}
+	switch {
+	case r.quick:
+		f.Note = "not judged: a quick run is too short for the bar"
+	case f.Gain >= 0:
+		f.Verdict = Supported
+	default:
+		f.Verdict = NotSupported
 	}
 	return f.Verdict, []Finding{f}
 }

@@ -20,6 +20,7 @@ import (
 
 	"tare/engine/checkpoint"
 	"tare/engine/data"
+	"tare/engine/eval"
 	"tare/engine/generate"
 	"tare/engine/model"
 	"tare/engine/tensor/kernel"
@@ -74,8 +75,9 @@ type verbs struct {
 	Quantize   quantize       `cmd:"" help:"Store a model's weights in fewer bits."`
 	Convert    convert        `cmd:"" help:"Rewrite a model as a GGUF file or as a folder."`
 	Merge      mergeVerb      `cmd:"" help:"Make one model of several, by a mergekit recipe."`
-	Eval       evalVerb       `cmd:"" help:"Loss, perplexity and exact answers of a model."`
+	Eval       evalVerb       `cmd:"" help:"Loss, perplexity and answers of a model."`
 	Generate   generateV      `cmd:"" help:"Continue a prompt."`
+	Embed      embed          `cmd:"" help:"Texts as vectors, by an encoder."`
 	Chat       chatVerb       `cmd:"" help:"Talk with a model."`
 	Papers     papers         `cmd:"" help:"The catalog: every paper, its state and claim."`
 	Reproduce  reproduce      `cmd:"" help:"Measure papers' claims against their baselines on this machine."`
@@ -190,7 +192,7 @@ var usageErrors = []error{errUsage, catalog.ErrUnknown, adapt.ErrNoTarget, merge
 var inputErrors = []error{
 	fs.ErrNotExist, checkpoint.ErrFormat, checkpoint.ErrMissing, checkpoint.ErrNonFinite,
 	model.ErrConfig, model.ErrMissing, model.ErrShape, model.ErrNonFinite,
-	text.ErrFormat, data.ErrEmpty, data.ErrFormat, merge.ErrMismatch, record.ErrFormat,
+	text.ErrFormat, data.ErrEmpty, data.ErrFormat, merge.ErrMismatch, record.ErrFormat, eval.ErrTask,
 }
 
 // codeOf maps an error to the exit code that the design gives it.

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,19 +19,27 @@ type evalVerb struct {
 	Model   string   `arg:"" help:"A model folder, a .safetensors file, or bundled."`
 	Adapter string   `placeholder:"DIR" help:"PEFT adapter folder to put on the model."`
 	Text    []string `sep:"none" placeholder:"FILE" help:"Text or JSON-lines files to measure the loss on, or bundled:source, bundled:opticks."`
-	Task    []string `sep:"none" placeholder:"NAME" help:"Questions with exact answers: arithmetic, or a JSON-lines file of prompts and completions."`
+	Task    []string `sep:"none" placeholder:"NAME" help:"A task file (YAML or JSON lines, see below), arithmetic, or bundled:cloze."`
 	Seq     int      `placeholder:"N" help:"Tokens a window; without it the model's positions, at most 512."`
-	Limit   int      `placeholder:"N" help:"Most questions of a task."`
+	Limit   int      `placeholder:"N" help:"Most items of a task."`
 }
 
 // Help shows examples.
 func (*evalVerb) Help() string {
-	return `The loss is in nats a token, over windows in which every token but the first is predicted once. Answers count when the greedy continuation up to the line's end is the right one. The bundled model is measured on its own held-out texts where nothing is named.
+	return `The loss is in nats a token, over windows in which every token but the first is predicted once. The bundled model is measured on its own held-out texts where nothing is named.
+
+A task is a YAML file with a kind and either items or data, the name of a file of them:
+  kind: multiple_choice    items of context, choices, answer (the choice, or its number from 0)
+  kind: classification     items of text, label; labels: [good, bad]; template: "{text} It is"
+  kind: exact_match        items of prompt, completion
+  kind: perplexity         items of text
+or a JSON-lines file of such items, with choices or with prompts. Tasks are measured as lm-evaluation-harness does: acc takes the choice with the greatest log-likelihood after the context and the delimiter (a space, unless the file says otherwise), acc_norm the greatest by byte of the choice; an exact match is the greedy continuation up to the line's end. bundled:cloze asks which of four sentences of Newton's Opticks comes next.
 
 Examples:
   tare eval bundled
   tare eval path/to/model --adapter path/to/adapter --text heldout.txt
-  tare eval bundled --task arithmetic --limit 100 --json`
+  tare eval bundled --task arithmetic --limit 100 --json
+  tare eval bundled --task bundled:cloze --task colours.yaml`
 }
 
 // evaluated is the result as JSON.
@@ -47,10 +57,20 @@ type textResult struct {
 	eval.LossResult
 }
 
-type taskResult struct {
-	Name       string  `json:"name"`
-	ExactMatch float64 `json:"exact_match"`
-	Questions  int     `json:"questions"`
+// taskResult writes its metrics as keys beside the name, each with its standard error
+// where it has one.
+type taskResult struct{ eval.TaskResult }
+
+// MarshalJSON implements json.Marshaler.
+func (t taskResult) MarshalJSON() ([]byte, error) {
+	doc := map[string]any{"name": t.Name, "kind": t.Kind, "questions": t.Items}
+	for _, m := range t.Metrics {
+		doc[m.Name] = m.Value
+		if m.StdErr > 0 {
+			doc[m.Name+"_stderr"] = m.StdErr
+		}
+	}
+	return json.Marshal(doc)
 }
 
 // windowTokens is about how many tokens are run at once.
@@ -141,43 +161,50 @@ func (v *evalVerb) loss(a *app, l *loaded, name string) (eval.LossResult, error)
 
 // answers measures one task.
 func (v *evalVerb) answers(a *app, l *loaded, name string) (taskResult, error) {
-	questions, err := questionsOf(name)
+	task, err := readTask(name)
 	if err != nil {
 		return taskResult{}, err
 	}
-	if v.Limit > 0 && len(questions) > v.Limit {
-		questions = questions[:v.Limit]
+	if v.Limit > 0 && len(task.Items) > v.Limit {
+		task.Items = task.Items[:v.Limit]
 	}
-	p := a.progress("eval "+filepath.Base(name), "questions")
+	p := a.progress("eval "+filepath.Base(name), "items")
 	defer p.done()
-	right, err := eval.ExactMatch(a.ctx, l.net, l.tok, questions, func(done, total int) { p.update(int64(done), int64(total), "") })
-	return taskResult{name, right, len(questions)}, err
+	r, err := task.Measure(a.ctx, l.net, l.tok, v.Seq, func(done, total int) { p.update(int64(done), int64(total), "") })
+	return taskResult{r}, err
 }
 
-const arithmeticTask = "arithmetic"
+// The tasks inside the program.
+const (
+	arithmeticTask = "arithmetic"
+	bundledCloze   = "bundled:cloze"
+	clozeQuestions = 200
+)
 
-func questionsOf(name string) ([]eval.Question, error) {
-	var records []data.Record
+// readTask reads a task file, or makes one of those inside the program.
+func readTask(name string) (*eval.Task, error) {
 	switch ext := strings.ToLower(filepath.Ext(name)); {
 	case name == arithmeticTask || name == bundledArithmetic:
+		t := &eval.Task{Name: name, Kind: eval.Exact}
 		_, _, test := bundle.ArithmeticSplits(0, 0, arithmeticTest)
-		records = arithmeticRecords(test)
-	case ext == ".jsonl" || ext == ".ndjson":
-		var err error
-		if records, err = data.ReadJSONL(name); err != nil {
-			return nil, err
+		for _, p := range test {
+			t.Items = append(t.Items, eval.Item{Prompt: p.Prompt(), Completion: p.Completion()})
 		}
-	default:
-		return nil, usagef("no task %q; there is %s, or name a .jsonl file of prompts and completions", name, arithmeticTask)
-	}
-	questions := make([]eval.Question, len(records))
-	for i, r := range records {
-		if r.Completion == "" {
-			return nil, fmt.Errorf("%s: record %d has no prompt and completion, which a task needs: %w", name, i+1, data.ErrFormat)
+		return t, nil
+	case name == bundledCloze:
+		t := &eval.Task{Name: name, Kind: eval.MultipleChoice}
+		for _, q := range bundle.OpticksCloze(clozeQuestions) {
+			t.Items = append(t.Items, eval.Item{Context: q.Context, Choices: q.Choices, Answer: q.Answer})
 		}
-		questions[i] = eval.Question{Prompt: r.Prompt, Answer: r.Completion}
+		return t, nil
+	case slices.Contains([]string{".yaml", ".yml", ".jsonl", ".ndjson"}, ext):
+		t, err := eval.ReadTask(name)
+		if err == nil && ext != ".yaml" && ext != ".yml" {
+			t.Name = name
+		}
+		return t, err
 	}
-	return questions, nil
+	return nil, usagef("no task %q; there are %s and %s, or name a .yaml or .jsonl file (tare eval --help shows one)", name, arithmeticTask, bundledCloze)
 }
 
 func (r *evaluated) print(a *app) {
@@ -195,8 +222,14 @@ func (r *evaluated) print(a *app) {
 	if len(r.Tasks) > 0 {
 		var rows [][]string
 		for _, t := range r.Tasks {
-			rows = append(rows, []string{t.Name, percent(t.ExactMatch), fmt.Sprint(t.Questions)})
+			for _, m := range t.Metrics {
+				value := web.Number(m.Value)
+				if t.Kind != eval.Perplexity {
+					value = percent(m.Value) + " ± " + percent(m.StdErr)
+				}
+				rows = append(rows, []string{t.Name, m.Name, value, fmt.Sprint(t.Items)})
+			}
 		}
-		table(a.out, []string{"task", " exactly right", " questions"}, rows)
+		table(a.out, []string{"task", "metric", " value", " items"}, rows)
 	}
 }

@@ -44,6 +44,7 @@ type shape struct {
 func (*pretrain) Help() string {
 	return `Examples:
   tare pretrain --data book.txt --out mymodel --steps 2000 --lr 0.003
+  tare pretrain --data documents.jsonl --pack --storage bf16-stochastic --out mymodel
   tare pretrain --recipe lab/bundle/pretrain.yaml --out mybase`
 }
 
@@ -60,7 +61,7 @@ type pretrained struct {
 
 // Run implements the verb.
 func (v *pretrain) Run(a *app) error {
-	l, err := a.readLearn(v.Data, v.Valid)
+	l, err := a.readLearn(v.Data, v.Valid, v.Pack)
 	if err != nil {
 		return err
 	}
@@ -85,7 +86,7 @@ func (v *pretrain) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	a.remark("A model of %s parameters learns from %s of text.", countText(run.Trainable), bytesText(int64(len(l.train))))
+	a.remark("A model of %s parameters learns from %s of text.", countText(run.Trainable), bytesText(l.bytes()))
 	state := stateFile(v.Out)
 	began := time.Now()
 	if err := a.trainRun(run, "pretrain", state, v.Resume); err != nil {
@@ -113,15 +114,19 @@ func (v *pretrain) Run(a *app) error {
 
 // tokenizer reads the one that is named or trains one.
 func (v *pretrain) tokenizer(a *app, l *learn) ([]byte, *text.Tokenizer, error) {
-	if l.trainRec != nil {
-		return nil, nil, usagef("pretraining learns from running text; tune on records with prompts instead")
+	texts := []string{l.train}
+	for _, r := range l.trainRec {
+		if r.Completion != "" {
+			return nil, nil, usagef("pretraining learns from texts; tune on records with prompts instead")
+		}
+		texts = append(texts, r.Text)
 	}
 	var raw []byte
 	var err error
 	switch v.Tokenizer {
 	case "":
 		a.remark("Training a tokenizer of %d entries.", v.Vocab)
-		raw, err = text.Train([]string{l.train}, text.TrainOptions{Vocab: v.Vocab, Special: []string{endOfText}})
+		raw, err = text.Train(texts, text.TrainOptions{Vocab: v.Vocab, Special: []string{endOfText}})
 	case bundled:
 		raw, err = bundle.Tokenizer()
 	default:

@@ -16,7 +16,7 @@ import (
 
 // reproduce measures papers' claims.
 type reproduce struct {
-	Slugs  []string `arg:"" name:"slug" help:"Papers, by their names in the catalog."`
+	Slugs  []string `arg:"" name:"slug" help:"Papers, by their names in the catalog; or mnist, the engine's own test."`
 	Quick  bool     `help:"The short version, within a minute: fewer steps and seeds."`
 	Seeds  int      `placeholder:"N" help:"Number of seeds, instead of the experiment's own."`
 	Resume bool     `help:"Go on with the interrupted run of these settings."`
@@ -30,7 +30,8 @@ func (*reproduce) Help() string {
 Examples:
   tare reproduce paca --quick
   tare reproduce bone paca --json > records.json
-  tare reproduce paca --seeds 5 --report paca.html`
+  tare reproduce paca --seeds 5 --report paca.html
+  tare reproduce mnist`
 }
 
 // Run implements the verb.
@@ -83,12 +84,12 @@ func (v *reproduce) experiments() ([]lab.Experiment, error) {
 	var out []lab.Experiment
 	seen := map[string]bool{}
 	for _, slug := range v.Slugs {
-		p, err := catalog.BySlug(slug)
-		if err != nil {
-			return nil, err
-		}
 		x, ok := lab.Find(slug)
 		if !ok {
+			p, err := catalog.BySlug(slug)
+			if err != nil {
+				return nil, err
+			}
 			return nil, usagef("%s is %s and has no experiment to run yet; those that have: %s", slug, p.State, runnable())
 		}
 		if !seen[slug] {
@@ -101,7 +102,7 @@ func (v *reproduce) experiments() ([]lab.Experiment, error) {
 
 func runnable() string {
 	var slugs []string
-	for _, x := range lab.Experiments() {
+	for _, x := range append(lab.Experiments(), lab.Foundations()...) {
 		slugs = append(slugs, x.Slug)
 	}
 	if slugs == nil {

@@ -27,12 +27,14 @@ type tune struct {
 
 // Help shows examples.
 func (*tune) Help() string {
-	return `Prompts have no loss: of JSON lines only the completions are learnt. Ctrl-C saves the run's state beside --out; the same command with --resume goes on to the same bits.
+	return `Prompts have no loss: of JSON lines only the completions are learnt. With --ema the evaluations and what is written are of the averaged weights. Ctrl-C saves the run's state beside --out; the same command with --resume goes on to the same bits.
 
 Examples:
   tare tune bundled --data bundled:opticks --out opticks-lora
   tare tune path/to/model --data train.jsonl --method paca -o rank=16 --lr 0.0005 --out my-adapter
   tare tune path/to/model --data book.txt --method full --dtype bf16 --out my-model
+  tare tune path/to/model --data book.txt --method full --storage bf16-master --ema 0.999 --out my-model
+  tare tune path/to/model --data documents.jsonl --pack --batch 4 --seq-len 512 --out my-adapter
   tare tune --recipe tune.yaml --steps 500`
 }
 
@@ -72,7 +74,7 @@ func (v *tune) Run(a *app) error {
 	if err := r.Validate(); err != nil {
 		return err
 	}
-	l, err := a.readLearn(v.Data, v.Valid)
+	l, err := a.readLearn(v.Data, v.Valid, v.Pack)
 	if err != nil {
 		return err
 	}

@@ -86,14 +86,21 @@ func ways() []way {
 	}
 }
 
-const (
-	steps, batch, seqLen = 60, 8, 128
-	mathSteps            = 500
-	mathBatch            = 32
-	mathProblems         = 8000
-	questions            = 100
-	sourceBytes          = 60_000 // of the source domain's held-out text
-)
+// settings are the sizes of the job.
+type settings struct {
+	steps, batch, seqLen      int // of tuning on the second domain
+	mathSteps, mathBatch      int // of tuning on the word problems
+	mathProblems              int // to learn from
+	questions                 int // to answer
+	opticksBytes, sourceBytes int // of the domains' held-out texts; 0 means all
+}
+
+// standard is a job of some two minutes.
+func standard() settings {
+	return settings{
+		steps: 60, batch: 8, seqLen: 128, mathSteps: 500, mathBatch: 32, mathProblems: 8000, questions: 100, sourceBytes: 60_000,
+	}
+}
 
 // job is one run of the main job.
 type job struct {
@@ -101,6 +108,7 @@ type job struct {
 	dir    string
 	seed   uint64
 	watch  Watch
+	set    settings
 	folder *checkpoint.Folder
 	tok    *text.Tokenizer
 	result Result
@@ -111,8 +119,12 @@ type job struct {
 
 // Run does the job, writing models below dir, which it makes.
 func Run(ctx context.Context, dir string, seed uint64, watch Watch) (*Result, error) {
+	return run(ctx, dir, seed, watch, standard())
+}
+
+func run(ctx context.Context, dir string, seed uint64, watch Watch, set settings) (*Result, error) {
 	began := time.Now()
-	j := &job{ctx: ctx, dir: dir, seed: seed, watch: watch}
+	j := &job{ctx: ctx, dir: dir, seed: seed, watch: watch, set: set}
 	if err := j.open(); err != nil {
 		return nil, err
 	}
@@ -152,17 +164,25 @@ func (j *job) open() error {
 	if j.tok, err = text.Parse(raw); err != nil {
 		return err
 	}
-	if j.opticks, err = data.WindowBatches(j.tok.EncodeOrdinary(bundle.Opticks(bundle.Test)), seqLen, 16); err != nil {
+	if j.opticks, err = j.heldOut(bundle.Opticks(bundle.Test), j.set.opticksBytes); err != nil {
 		return err
 	}
-	if j.source, err = data.WindowBatches(j.tok.EncodeOrdinary(bundle.Source(bundle.Test)[:sourceBytes]), seqLen, 16); err != nil {
+	if j.source, err = j.heldOut(bundle.Source(bundle.Test), j.set.sourceBytes); err != nil {
 		return err
 	}
-	_, _, test := bundle.ArithmeticSplits(0, 0, questions)
+	_, _, test := bundle.ArithmeticSplits(0, 0, j.set.questions)
 	for _, p := range test {
 		j.problems = append(j.problems, eval.Question{Prompt: p.Prompt(), Answer: p.Completion()})
 	}
 	return nil
+}
+
+// heldOut returns the first bytes of a text, or all, in batches.
+func (j *job) heldOut(text string, bytes int) ([]*data.Batch, error) {
+	if bytes > 0 {
+		text = text[:bytes]
+	}
+	return data.WindowBatches(j.tok.EncodeOrdinary(text), j.set.seqLen, 16)
 }
 
 // add measures a model and appends its row.
@@ -220,7 +240,7 @@ func (j *job) base() error {
 // when everything trained.
 func (j *job) tune(w way) error {
 	r := tuning.Default()
-	r.Method, r.Options, r.LR, r.Steps, r.Batch, r.SeqLen = w.method, w.options, w.lr, steps, batch, seqLen
+	r.Method, r.Options, r.LR, r.Steps, r.Batch, r.SeqLen = w.method, w.options, w.lr, j.set.steps, j.set.batch, j.set.seqLen
 	d, err := tuning.TextData(j.tok, bundle.Opticks(bundle.Train), "", r, j.seed)
 	if err != nil {
 		return err
@@ -231,8 +251,8 @@ func (j *job) tune(w way) error {
 // arithmetic tunes everything on the word problems.
 func (j *job) arithmetic() error {
 	r := tuning.Default()
-	r.Method, r.LR, r.Steps, r.Batch = tuning.Full, 0.001, mathSteps, mathBatch
-	train, _, _ := bundle.ArithmeticSplits(mathProblems, 0, questions)
+	r.Method, r.LR, r.Steps, r.Batch = tuning.Full, 0.001, j.set.mathSteps, j.set.mathBatch
+	train, _, _ := bundle.ArithmeticSplits(j.set.mathProblems, 0, j.set.questions)
 	records := make([]data.Record, len(train))
 	for i, p := range train {
 		records[i] = data.Record{Prompt: p.Prompt(), Completion: p.Completion()}

@@ -24,14 +24,19 @@ func TextData(tok *text.Tokenizer, train, valid string, r Recipe, seed uint64) (
 	return d, nil
 }
 
-// RecordData prepares records with prompts, of which only completions are learnt.
-// valid may be empty.
+// RecordData prepares records: whole texts, or prompts and completions, of which only
+// the completions are learnt. valid may be empty.
 func RecordData(tok *text.Tokenizer, train, valid []data.Record, r Recipe, eos int32, seed uint64) (Data, error) {
 	examples, err := data.Tokenize(tok, train, r.SeqLen, eos)
 	if err != nil {
 		return Data{}, fmt.Errorf("tuning: training records: %w", err)
 	}
-	source, err := data.NewExamples(examples, r.Batch, seed)
+	var source data.Source
+	if r.Pack {
+		source, err = data.NewPacked(examples, r.Batch*r.SeqLen, seed)
+	} else {
+		source, err = data.NewExamples(examples, r.Batch, seed)
+	}
 	if err != nil {
 		return Data{}, fmt.Errorf("tuning: training records: %w", err)
 	}

@@ -34,6 +34,13 @@ const (
 	BaseQ4     = "q4"     // rounded to 4 bits in groups of 64 on loading
 )
 
+// How the weights that train are held.
+const (
+	StorageF32        = "f32"
+	StorageMaster     = "bf16-master"     // bfloat16, beside an f32 master copy
+	StorageStochastic = "bf16-stochastic" // bfloat16, rounded by chance
+)
+
 // The precisions of matrix products.
 const (
 	PrecisionF32  = "f32"
@@ -68,7 +75,11 @@ type Training struct {
 	Accumulate int    `yaml:"accumulate" default:"1" help:"Micro-batches in a step."`
 	SeqLen     int    `yaml:"seq_len" default:"256" help:"Tokens in a sequence; no more than the model's positions."`
 	Precision  string `yaml:"precision" default:"f32" help:"Of matrix products: f32, or bf16 for bfloat16 operands with f32 sums and weights."`
+	Storage    string `yaml:"storage" default:"f32" help:"Of the weights that full training changes: f32; bf16-master for bfloat16 beside f32 master copies; bf16-stochastic for bfloat16 alone, rounded up or down by chance."`
 	Checkpoint bool   `yaml:"checkpoint" help:"Recompute each block's activations in the backward pass: less memory, more time."`
+
+	Pack bool    `yaml:"pack" help:"Micro-batches of whole records, as many as fit into batch times seq_len tokens; none attends to another. Texts in records are documents then, not one running text."`
+	EMA  float64 `yaml:"ema" name:"ema" default:"0" help:"Decay of an exponential moving average of what trains, such as 0.999; evaluations and the saved model are of the averages. 0 does not average."`
 
 	EvalEvery int `yaml:"eval_every" default:"0" help:"Steps between evaluations; 0 evaluates before and after only."`
 	SaveEvery int `yaml:"save_every" default:"0" help:"Steps between saves of the run's state; 0 saves only when interrupted."`
@@ -77,7 +88,7 @@ type Training struct {
 // Default returns the recipe of the tags' defaults.
 func Default() Recipe {
 	return Recipe{Method: "lora", Base: BaseF32, Training: Training{
-		Optimizer: "adamw", LR: 1e-3, Beta2: 0.999, Schedule: "cosine", Floor: 0.1, Precision: PrecisionF32, Steps: 200, Batch: 8, Accumulate: 1, SeqLen: 256,
+		Optimizer: "adamw", LR: 1e-3, Beta2: 0.999, Schedule: "cosine", Floor: 0.1, Precision: PrecisionF32, Storage: StorageF32, Steps: 200, Batch: 8, Accumulate: 1, SeqLen: 256,
 	}}
 }
 
@@ -121,6 +132,18 @@ func (r *Recipe) Validate() error {
 	}
 	if r.Precision != PrecisionF32 && r.Precision != PrecisionBF16 {
 		say("precision is %q, want f32 or bf16", r.Precision)
+	}
+	switch r.Storage {
+	case StorageF32:
+	case StorageMaster, StorageStochastic:
+		if r.Method != Full {
+			say("storage %s is for full training; what an adapter trains is small and stays f32", r.Storage)
+		}
+	default:
+		say("storage is %q, want f32, bf16-master or bf16-stochastic", r.Storage)
+	}
+	if !(r.EMA >= 0 && r.EMA < 1) {
+		say("ema is %g, want 0 to below 1", r.EMA)
 	}
 	if r.Method == Full && r.Base != BaseF32 {
 		say("full fine-tuning changes every weight, so base must be f32")
@@ -204,12 +227,16 @@ func optionNames(o any) ([]string, error) {
 }
 
 // optimizer builds the optimizer that the recipe names.
-func (r *Training) optimizer(l *grad.Ledger) (train.Optimizer, error) {
+func (r *Training) optimizer(l *grad.Ledger, seed uint64) (train.Optimizer, error) {
 	m, err := optim.ByName(r.Optimizer)
 	if err != nil {
 		return nil, err
 	}
-	return m.New(optim.Options{Beta2: r.Beta2, Decay: r.WeightDecay, Momentum: r.Momentum}, l), nil
+	o := m.New(optim.Options{Beta2: r.Beta2, Decay: r.WeightDecay, Momentum: r.Momentum}, l)
+	if r.Storage == StorageF32 {
+		return o, nil
+	}
+	return &optim.Mixed{Inner: o, Stochastic: r.Storage == StorageStochastic, Seed: seed, Ledger: l}, nil
 }
 
 // warmup returns the steps of warm-up.

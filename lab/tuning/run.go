@@ -38,12 +38,15 @@ type Run struct {
 	// Curve holds the training loss of every step done, Evals the evaluations.
 	Curve []float64
 	Evals []Evaluation
-	// Seconds is the time spent in training steps, evaluations not counted.
+	// Seconds is the time spent in training steps and in the method's look at the data
+	// before them, evaluations not counted.
 	Seconds float64
 	Tokens  int64 // tokens with a target that were trained on
 
 	seed     uint64
 	prepared bool
+	ema      *train.EMA // nil for none
+	averaged bool       // the model holds the averages
 	began    time.Time
 }
 
@@ -60,7 +63,7 @@ func New(r Recipe, src *checkpoint.Folder, d Data, seed uint64) (*Run, error) {
 		return nil, err
 	}
 	run := &Run{Recipe: r, Data: d, Ledger: &grad.Ledger{}}
-	m, err := model.LoadCausal(src.Config, src, model.LoadOptions{Keep: r.Base != BaseF32, Ledger: run.Ledger})
+	m, err := model.LoadCausal(src.Config, src, model.LoadOptions{Keep: r.Base != BaseF32 || r.Storage != StorageF32, Ledger: run.Ledger})
 	if err != nil {
 		return nil, err
 	}
@@ -92,8 +95,13 @@ func (run *Run) setUp(m model.Causal, seed uint64) error {
 	if err := run.attach(seed); err != nil {
 		return err
 	}
+	if r.Storage != StorageF32 {
+		if err := run.store(); err != nil {
+			return err
+		}
+	}
 	m.SetCheckpointing(r.Checkpoint)
-	opt, err := r.optimizer(run.Ledger)
+	opt, err := r.optimizer(run.Ledger, seed)
 	if err != nil {
 		return err
 	}
@@ -115,14 +123,30 @@ func (run *Run) setUp(m model.Causal, seed uint64) error {
 // does nothing the second time; Train calls it, and whoever restores a saved run must
 // before that.
 func (run *Run) Prepare(ctx context.Context) error {
-	if run.prepared || run.Adapter == nil {
+	if run.prepared {
 		return nil
 	}
+	if run.Adapter != nil {
+		if err := run.prepareAdapter(ctx); err != nil {
+			return err
+		}
+	}
+	run.prepared = true
+	if run.Recipe.EMA > 0 { // after the method's hooks, to see what they change
+		run.ema = &train.EMA{Decay: run.Recipe.EMA, Ledger: run.Ledger}
+		run.Loop.Hooks = append(run.Loop.Hooks, run.ema)
+	}
+	return nil
+}
+
+func (run *Run) prepareAdapter(ctx context.Context) error {
+	began, before := time.Now(), weightBytes(run.Model)
 	hooks, err := run.Adapter.Prepare(ctx, adapt.Setup{Model: run.Model, Steps: run.Recipe.Steps, Seed: run.seed, Batches: run.peek})
 	if err != nil {
 		return fmt.Errorf("tuning: prepare %s: %w", run.Adapter.Method.Name, err)
 	}
-	run.prepared = true
+	run.Seconds += time.Since(began).Seconds()
+	run.Ledger.Add(grad.Weights, weightBytes(run.Model)-before)
 	run.Loop.Hooks = append(run.Loop.Hooks, hooks...)
 	run.Trainable = train.Trainable(run.Model.Params())
 	run.Loop.Params = run.Model.Params()
@@ -162,6 +186,28 @@ func (run *Run) attach(seed uint64) error {
 		return err
 	}
 	run.Ledger.Add(grad.Weights, weightBytes(m)-before)
+	return nil
+}
+
+// store turns the matrices into bfloat16; vectors (norms, biases) stay f32. The ledger's
+// peaks begin anew: they tell of training, not of loading.
+func (run *Run) store() error {
+	before := weightBytes(run.Model)
+	for _, p := range run.Model.Params() {
+		if len(p.Value.Shape()) < 2 {
+			continue
+		}
+		t, err := p.Value.To(tensor.BF16)
+		if err != nil {
+			return fmt.Errorf("tuning: %s: %w", p.Name, err)
+		}
+		if t.ReadOnly() { // mapped
+			t = t.Clone()
+		}
+		p.Value = t
+	}
+	run.Ledger.Add(grad.Weights, weightBytes(run.Model)-before)
+	run.Ledger.ResetPeak()
 	return nil
 }
 
@@ -223,7 +269,8 @@ type Watch struct {
 
 // Train runs the remaining steps, with the evaluations that the recipe asks for:
 // before the first step, every EvalEvery steps, and after the last. When ctx ends it
-// returns ctx's error and the run stands between two steps.
+// returns ctx's error and the run stands between two steps. Where the recipe averages
+// weights, evaluations are of the averages, and the model holds them in the end.
 func (run *Run) Train(ctx context.Context, w Watch) error {
 	if err := run.Prepare(ctx); err != nil {
 		return err
@@ -240,9 +287,20 @@ func (run *Run) Train(ctx context.Context, w Watch) error {
 		return err
 	}
 	if n := len(run.Evals); n == 0 || run.Evals[n-1].Step < run.Loop.Step {
-		return run.evaluate(ctx, w)
+		if err := run.evaluate(ctx, w); err != nil {
+			return err
+		}
 	}
-	return nil
+	return run.average()
+}
+
+// average leaves the averaged weights in the model.
+func (run *Run) average() error {
+	if run.ema == nil || run.averaged {
+		return nil
+	}
+	run.averaged = true
+	return run.ema.Swap(run.Loop.Params)
 }
 
 // watcher is the run's own hook: it times steps, keeps the curve and evaluates.
@@ -285,8 +343,15 @@ func (run *Run) evaluate(ctx context.Context, w Watch) error {
 	if len(run.Data.Valid) == 0 {
 		return nil
 	}
+	swap := func() error { return nil }
+	if run.ema != nil && !run.averaged {
+		swap = func() error { return run.ema.Swap(run.Loop.Params) }
+	}
+	if err := swap(); err != nil {
+		return err
+	}
 	r, err := eval.Loss(ctx, run.Model, run.Data.Valid, run.Data.Bytes, nil)
-	if err != nil {
+	if err = errors.Join(err, swap()); err != nil {
 		return err
 	}
 	e := Evaluation{run.Loop.Step, r}
