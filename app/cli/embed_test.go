@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"tare/engine/grad"
 	"tare/engine/model"
 )
 
@@ -66,6 +67,20 @@ func TestEmbed(t *testing.T) {
 	}
 	texts := [][]int32{{1, 5, 7, 2}, {3}, {9, 4, 4, 8, 6, 2}}
 	all := model.Embed(m, texts)
+	tp := grad.NewTape(nil)
+	x := m.Encode(tp, model.Inputs{Tokens: texts[0], Seqs: grad.Sequences{Lengths: []int{4}}})
+	mean, length := make([]float64, x.Cols), 0.0
+	for k := range mean {
+		for row := range 4 {
+			mean[k] += float64(x.Data[row*x.Cols+k]) / 4
+		}
+		length += mean[k] * mean[k]
+	}
+	for k, v := range mean {
+		if want := v / math.Sqrt(length); math.Abs(float64(all[0][k])-want) > 1e-6 {
+			t.Errorf("entry %d is %v, by hand %v", k, all[0][k], want)
+		}
+	}
 	for i, ids := range texts {
 		var length float64
 		alone := model.Embed(m, [][]int32{ids})[0]

@@ -20,7 +20,7 @@ import (
 // tiny is the job in seconds.
 func tiny() settings {
 	return settings{
-		steps: 6, batch: 4, seqLen: 64, mathSteps: 3, mathBatch: 4, mathProblems: 40, questions: 4, opticksBytes: 6000, sourceBytes: 6000,
+		steps: 6, batch: 4, seqLen: 64, mathSteps: 3, mathBatch: 4, mathProblems: 40, questions: 3, opticksBytes: 3000, sourceBytes: 3000,
 	}
 }
 
