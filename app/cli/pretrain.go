@@ -61,6 +61,9 @@ type pretrained struct {
 
 // Run implements the verb.
 func (v *pretrain) Run(a *app) error {
+	if err := freshOutput(v.Out, v.Overwrite); err != nil {
+		return err
+	}
 	l, err := a.readLearn(v.Data, v.Valid, v.Pack)
 	if err != nil {
 		return err

@@ -13,6 +13,14 @@ import (
 // stateFile is where an unfinished run's state is kept, beside its output.
 func stateFile(out string) string { return strings.TrimRight(out, "/\\") + ".state.safetensors" }
 
+// freshOutput refuses an output that exists before any work is done for it.
+func freshOutput(out string, overwrite bool) error {
+	if _, err := os.Stat(out); err == nil && !overwrite {
+		return usagef("%s exists; choose another --out or give --overwrite", out)
+	}
+	return nil
+}
+
 // trainRun goes through a run's steps with progress, saves its state when it is
 // interrupted or when the recipe says so, and takes the state away at the end.
 func (a *app) trainRun(run *tuning.Run, title, state string, resume bool) error {

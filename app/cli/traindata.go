@@ -31,6 +31,9 @@ const (
 // readLearn reads files of text or of records, or a bundled set by its name. Texts in
 // records are running text, or documents to be packed.
 func (a *app) readLearn(names []string, valid string, pack bool) (*learn, error) {
+	if len(names) == 0 {
+		return nil, usagef("name what to learn from with --data")
+	}
 	l := &learn{documents: pack}
 	for _, name := range names {
 		if err := l.add(name, &l.train, &l.trainRec); err != nil {
@@ -44,7 +47,13 @@ func (a *app) readLearn(names []string, valid string, pack bool) (*learn, error)
 		return nil, usagef("--data mixes running text and records with prompts; train on one kind at a time")
 	}
 	if valid != "" {
-		return l, l.addValid(valid)
+		if err := l.addValid(valid); err != nil {
+			return nil, err
+		}
+		if (l.trainRec == nil) != (l.valRec == nil) {
+			return nil, usagef("--data and --valid are of different kinds: running text is measured on running text, records on records")
+		}
+		return l, nil
 	}
 	if len(names) == 1 && strings.HasPrefix(names[0], "bundled:") {
 		return l, l.bundledValid(names[0])

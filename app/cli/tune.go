@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"os"
 
 	"tare/engine/eval"
 	"tare/engine/grad"
@@ -67,8 +66,8 @@ func (v *tune) Run(a *app) error {
 	case v.Merge && v.Base == tuning.BaseQ4:
 		return usagef("--merge over a 4-bit base would write rounded weights; write the adapter and put it on the original model")
 	}
-	if _, err := os.Stat(v.Out); err == nil && !v.Overwrite {
-		return usagef("%s exists; choose another --out or give --overwrite", v.Out)
+	if err := freshOutput(v.Out, v.Overwrite); err != nil {
+		return err
 	}
 	r := v.Recipe
 	if err := r.Validate(); err != nil {

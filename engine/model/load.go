@@ -96,6 +96,9 @@ func load[M any](config []byte, src Tensors, o LoadOptions, what string, kind fu
 	if b.err != nil {
 		return none, b.err
 	}
+	if err := c.Check(); err != nil { // keys that only building reads
+		return none, err
+	}
 	return m, l.unknown(f, c)
 }
 
