@@ -14,7 +14,7 @@ import (
 
 // diff shows what changed between two checkpoints.
 type diff struct {
-	A         string  `arg:"" help:"The first checkpoint: a folder, a .safetensors file, or bundled."`
+	A         string  `arg:"" help:"The first checkpoint: a folder, a .safetensors or .gguf file, or bundled."`
 	B         string  `arg:"" help:"The second one."`
 	Spectrum  bool    `help:"The rank of each matrix's change and the overlap of the principal subspaces as well."`
 	Rank      int     `default:"8" help:"Dimensions of the subspaces that --spectrum compares."`

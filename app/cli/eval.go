@@ -16,7 +16,7 @@ import (
 
 // evalVerb measures a model on held-out text and on tasks.
 type evalVerb struct {
-	Model   string   `arg:"" help:"A model folder, a .safetensors file, or bundled."`
+	Model   string   `arg:"" help:"A model folder, a .safetensors or .gguf file, or bundled."`
 	Adapter string   `placeholder:"DIR" help:"PEFT adapter folder to put on the model."`
 	Text    []string `sep:"none" placeholder:"FILE" help:"Text or JSON-lines files to measure the loss on, or bundled:source, bundled:opticks."`
 	Task    []string `sep:"none" placeholder:"NAME" help:"A task file (YAML or JSON lines, see below), arithmetic, or bundled:cloze."`

@@ -13,7 +13,7 @@ import (
 
 // generateV continues a prompt.
 type generateV struct {
-	Model         string  `arg:"" help:"A model folder, a .safetensors file, or bundled."`
+	Model         string  `arg:"" help:"A model folder, a .safetensors or .gguf file, or bundled."`
 	Prompt        string  `required:"" help:"Text to continue; - reads it from standard input."`
 	Adapter       string  `placeholder:"DIR" help:"PEFT adapter folder to put on the model."`
 	MaxTokens     int     `default:"128" help:"Most tokens to add."`

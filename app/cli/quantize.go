@@ -13,7 +13,7 @@ import (
 
 // quantize stores a model's weights in fewer bits.
 type quantize struct {
-	Model     string `arg:"" help:"A model folder, a .safetensors file, or bundled."`
+	Model     string `arg:"" help:"A model folder, a .safetensors or .gguf file, or bundled."`
 	Out       string `required:"" placeholder:"DIR" help:"Folder to write the model to."`
 	Method    string `default:"rtn" help:"How codes are chosen: rtn rounds to the nearest."`
 	Head      bool   `help:"Quantize the output head too."`

@@ -11,7 +11,7 @@ import (
 
 // tune fine-tunes a model, whole or through an adapter.
 type tune struct {
-	Model     string     `arg:"" optional:"" help:"A model folder, a .safetensors file, or bundled."`
+	Model     string     `arg:"" optional:"" help:"A model folder, a .safetensors or .gguf file, or bundled."`
 	File      recipeFile `name:"recipe" placeholder:"FILE" help:"YAML file of these flags, as key: value with underscores; model and all others."`
 	Data      []string   `placeholder:"FILE" help:"Text, or JSON lines of prompts and completions; or bundled:opticks, bundled:arithmetic, bundled:source."`
 	Valid     string     `placeholder:"FILE" help:"Held-out data; without it the last 5 % of the data."`
