@@ -1,6 +1,7 @@
 package grad
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -56,6 +57,7 @@ func (tp *Tape) RoPE(x *Value, heads int, rot *Rotary, seqs Sequences) *Value {
 		})
 		tp.passOn(z, x)
 	}
+	tp.linearTangent(z, x, func(t *Value) *Value { return tp.RoPE(tp.fresh(t), heads, rot, seqs) })
 	return z
 }
 
@@ -102,6 +104,9 @@ const (
 // block at a time (Dao et al. 2022, arXiv:2205.14135); q, k, v, the output and one
 // number a row and head are kept.
 func (tp *Tape) Attention(q, k, v *Value, h Heads, seqs Sequences) *Value {
+	if tp.moving() {
+		return tp.spelledAttention(q, k, v, h, seqs)
+	}
 	hd := q.Cols / h.Q
 	out := tp.newValue(q.Rows, q.Cols)
 	lse := tp.newValue(h.Q, q.Rows) // log Σ exp(score) by head and row
@@ -134,6 +139,9 @@ func (tp *Tape) Attention(q, k, v *Value, h Heads, seqs Sequences) *Value {
 // include those rows: keys[s] and values[s] hold [≥ offset+length, KV·headDim].
 // It records nothing.
 func (tp *Tape) AttendCached(q *Value, keys, values [][]float32, kvCols int, h Heads, seqs Sequences) *Value {
+	if tp.moving() {
+		tp.motion.fail(errors.New("grad: no tangent rule for AttendCached: run the whole sequence without a cache"))
+	}
 	hd := q.Cols / h.Q
 	out := tp.newValue(q.Rows, q.Cols)
 	starts := starts(seqs)

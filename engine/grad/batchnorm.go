@@ -24,6 +24,9 @@ func (tp *Tape) BatchNorm(x *Value, w, b *Param, run Running, eps float32, batch
 	if len(run.Mean) != c || len(run.Var) != c {
 		panic(fmt.Sprintf("grad: BatchNorm %s: running mean of %d and variance of %d for %d channels", w.Name, len(run.Mean), len(run.Var), c))
 	}
+	if tp.moving() {
+		return tp.spelledBatchNorm(x, w, b, run, eps, batch)
+	}
 	stats := tp.newValue(2, c)
 	mean, rstd := stats.row(0), stats.row(1)
 	if batch {
@@ -74,6 +77,9 @@ func (tp *Tape) GroupNorm(x *Value, w, b *Param, g Grid, groups int, eps float32
 	mustShape("GroupNorm "+w.Name, x, g.Rows(), c)
 	if groups < 1 || c%groups != 0 {
 		panic(fmt.Sprintf("grad: GroupNorm %s: %d channels in %d groups", w.Name, c, groups))
+	}
+	if tp.moving() {
+		return tp.spelledNorm(x, w, b, func(x *Value) *Value { return tp.groupMean(x, g, groups) }, eps)
 	}
 	area, s := g.Height*g.Width, newStrips(c)
 	n := float32(area * (c / groups))

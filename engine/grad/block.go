@@ -48,7 +48,20 @@ func (tp *Tape) BlockAffine(w, d *Value) *Value {
 			})
 		}
 	}, w, d)
+	tp.tangent(z, func() *Value { return tp.blockMoved(w, d) })
 	return z
+}
+
+// blockMoved returns the tangent of f(W, D) = BlockAffine, affine in W and in D:
+// f(Ẇ, D) − f(0, D) + f(W, Ḋ) − W.
+func (tp *Tape) blockMoved(w, d *Value) (t *Value) {
+	if w.tan != nil {
+		t = tp.Sub(tp.BlockAffine(w.tan, d), tp.BlockAffine(tp.blank(w.Rows, w.Cols), d))
+	}
+	if d.tan != nil {
+		t = tp.plus(t, tp.Sub(tp.BlockAffine(w, d.tan), w))
+	}
+	return t
 }
 
 // blocks calls f for every r×r block with its row of blocks and its offset.

@@ -34,6 +34,24 @@ func (tp *Tape) Conv2d(x *Value, w *Param, g Grid, win Window) *Value {
 	if s.still() && s.Groups == 1 {
 		return tp.Linear(x, w)
 	}
+	if tp.Watch != nil && w.Trains() && s.Groups == 1 {
+		return tp.Linear(tp.Patches(x, g, win), w)
+	}
+	y := tp.convolution(x, w, s)
+	tp.tangent(y, func() (t *Value) {
+		if x.tan != nil {
+			t = tp.Conv2d(x.tan, w, g, win)
+		}
+		if d := tp.moved(w); d != nil {
+			t = tp.plus(t, tp.Conv2d(x, d, g, win))
+		}
+		return t
+	})
+	return y
+}
+
+func (tp *Tape) convolution(x *Value, w *Param, s sweep) *Value {
+	out, in := w.rowsCols()
 	y := tp.newValue(s.out.Rows(), out)
 	if s.Groups == x.Cols && out == x.Cols {
 		tp.depthwise(y, x, w, s)
@@ -80,23 +98,28 @@ func rowsFrom(b kernel.Operand, row, cols int) kernel.Operand {
 	return b
 }
 
-// tiles calls f on ranges of s's output pixels that together are [lo, hi), with
-// room for their patches.
+// tiles calls f on ranges of s's output pixels, of about equal length, that together
+// are [lo, hi), with room for their patches.
 func (tp *Tape) tiles(s *sweep, lo, hi int, f func(patches []float32, lo, hi int)) {
-	k := s.width()
-	rows := min(s.tileRows(), hi-lo)
-	buf := tp.alloc(Scratch, rows*k)
-	for ; lo < hi; lo += rows {
-		end := min(lo+rows, hi)
-		f(buf[:(end-lo)*k], lo, end)
+	k, n := s.width(), hi-lo
+	parts := max(1, (n+s.tileRows()-1)/s.tileRows())
+	buf := tp.alloc(Scratch, (n+parts-1)/parts*k)
+	for i := range parts {
+		from, to := lo+i*n/parts, lo+(i+1)*n/parts
+		f(buf[:(to-from)*k], from, to)
 	}
 	tp.release(Scratch, buf)
 }
 
+// leastRows is more than the rows of which Gemm sums a product in an order of its own:
+// a tile has as many unless there are fewer pixels in all, so that the bits of a
+// convolution do not depend on how the threads share it.
+const leastRows = 16
+
 // parallelTiles is tiles over all output pixels, on all threads.
 func (tp *Tape) parallelTiles(s *sweep, f func(patches []float32, lo, hi int)) {
 	rows := s.out.Rows()
-	kernel.Parallel(rows, max(1, min(s.tileRows(), rows/kernel.Threads())), func(lo, hi int) { tp.tiles(s, lo, hi, f) })
+	kernel.Parallel(rows, max(leastRows, min(s.tileRows(), rows/kernel.Threads())), func(lo, hi int) { tp.tiles(s, lo, hi, f) })
 }
 
 // tileRows returns how many patches a tile has.
@@ -264,5 +287,6 @@ func (tp *Tape) Patches(x *Value, g Grid, win Window) *Value {
 		kernel.Parallel(s.in.Images, 1, func(lo, hi int) { s.scatter(dx, dz[lo*area*k:hi*area*k], lo*area, hi*area) })
 	}, x)
 	z.needs, z.remake = x.needs, fill
+	tp.linearTangent(z, x, func(t *Value) *Value { return tp.Patches(t, g, win) })
 	return z
 }

@@ -2,7 +2,6 @@ package grad
 
 import (
 	"fmt"
-	"math"
 
 	"tare/engine/tensor/kernel"
 )
@@ -38,6 +37,7 @@ func (tp *Tape) addScaled(x, y *Value, scale float32) *Value {
 			}
 		})
 	}
+	tp.tangent(z, func() *Value { return tp.repeated(tp.plus(x.tan, tp.times(y.tan, scale)), rows, cols) })
 	return z
 }
 
@@ -51,6 +51,7 @@ func (tp *Tape) AddTo(x, y *Value) *Value {
 		tp.record(z, nil, func(dz []float32) { tp.contribute(x, 1, dz) })
 	}
 	tp.passOn(z, y)
+	tp.tangent(z, func() *Value { return tp.plus(x.tan, y.tan) })
 	return z
 }
 
@@ -88,6 +89,15 @@ func (tp *Tape) Mul(x, y *Value) *Value {
 			tp.release(Scratch, part)
 		}, saved...)
 	}
+	tp.tangent(z, func() (t *Value) {
+		if x.tan != nil {
+			t = tp.Mul(x.tan, y)
+		}
+		if y.tan != nil {
+			t = tp.plus(t, tp.Mul(x, y.tan))
+		}
+		return t
+	})
 	return z
 }
 
@@ -101,6 +111,7 @@ func (tp *Tape) Scale(x *Value, a float32) *Value {
 	if tp.needsAny(x) {
 		tp.record(z, nil, func(dz []float32) { tp.contribute(x, a, dz) })
 	}
+	tp.linearTangent(z, x, func(t *Value) *Value { return tp.Scale(t, a) })
 	return z
 }
 
@@ -176,80 +187,13 @@ func parallelRows(rows, cols int, f func(r int)) {
 	})
 }
 
-// unary records z = f(x) whose backward reads x (or z when fromOutput).
-func (tp *Tape) unary(x *Value, f func(dst, x []float32), back func(dx, dz, saved []float32), fromOutput bool) *Value {
-	z := tp.newValue(x.Rows, x.Cols)
-	parallelVec(len(z.Data), func(lo, hi int) { f(z.Data[lo:hi], x.Data[lo:hi]) })
-	if tp.needsAny(x) {
-		saved := x
-		if fromOutput {
-			saved = z
-		}
-		tp.record(z, nil, func(dz []float32) {
-			dx := tp.alloc(Scratch, len(dz))
-			parallelVec(len(dz), func(lo, hi int) { back(dx[lo:hi], dz[lo:hi], saved.Data[lo:hi]) })
-			tp.give(x, dx)
-		}, saved)
-	}
-	return z
-}
-
-// SiLU returns x·sigmoid(x).
-func (tp *Tape) SiLU(x *Value) *Value { return tp.unary(x, kernel.SiLU, kernel.SiLUBackward, false) }
-
-// GELU returns x·Φ(x) with the exact Gaussian distribution function.
-func (tp *Tape) GELU(x *Value) *Value { return tp.unary(x, kernel.GELU, kernel.GELUBackward, false) }
-
-// GELUTanh returns the tanh approximation of GELU.
-func (tp *Tape) GELUTanh(x *Value) *Value {
-	return tp.unary(x, kernel.GELUTanh, kernel.GELUTanhBackward, false)
-}
-
-// ReLU returns max(x, 0). It keeps its result, which is positive where x is and
-// which the next layer mostly keeps anyway.
-func (tp *Tape) ReLU(x *Value) *Value { return tp.unary(x, kernel.ReLU, kernel.ReLUBackward, true) }
-
-// Tanh returns tanh(x).
-func (tp *Tape) Tanh(x *Value) *Value { return tp.unary(x, kernel.Tanh, kernel.TanhBackward, true) }
-
-// Sigmoid returns 1/(1+e^−x).
-func (tp *Tape) Sigmoid(x *Value) *Value {
-	return tp.unary(x, kernel.Sigmoid, kernel.SigmoidBackward, true)
-}
-
-// Exp returns e^x.
-func (tp *Tape) Exp(x *Value) *Value { return tp.unary(x, kernel.Exp, kernel.Mul, true) }
-
-// Log returns the natural logarithm of x.
-func (tp *Tape) Log(x *Value) *Value {
-	return tp.unary(x, func(dst, x []float32) {
-		for i, v := range x {
-			dst[i] = float32(math.Log(float64(v)))
-		}
-	}, func(dx, dz, x []float32) {
-		for i, v := range x {
-			dx[i] = dz[i] / v
-		}
-	}, false)
-}
-
-// Sqrt returns √x.
-func (tp *Tape) Sqrt(x *Value) *Value {
-	return tp.unary(x, func(dst, x []float32) {
-		for i, v := range x {
-			dst[i] = float32(math.Sqrt(float64(v)))
-		}
-	}, func(dx, dz, z []float32) {
-		for i, v := range z {
-			dx[i] = dz[i] / (2 * v)
-		}
-	}, true)
-}
-
 // SiLUMul returns SiLU(gate) ⊙ up, the heart of a gated MLP, keeping only its two
 // inputs.
 func (tp *Tape) SiLUMul(gate, up *Value) *Value {
 	mustShape("SiLUMul", up, gate.Rows, gate.Cols)
+	if tp.moving() {
+		return tp.spelledSiLUMul(gate, up)
+	}
 	z := tp.newValue(gate.Rows, gate.Cols)
 	parallelVec(len(z.Data), func(lo, hi int) { kernel.SiLUMul(z.Data[lo:hi], gate.Data[lo:hi], up.Data[lo:hi]) })
 	if tp.needsAny(gate, up) {
@@ -281,7 +225,11 @@ func (tp *Tape) Dropout(x *Value, p float32) *Value {
 		return x
 	}
 	tp.rng = mix(tp.rng + 0x9e3779b97f4a7c15)
-	seed := tp.rng
+	return tp.dropped(x, p, tp.rng)
+}
+
+// dropped is Dropout by the mask that seed stands for.
+func (tp *Tape) dropped(x *Value, p float32, seed uint64) *Value {
 	limit := uint64(float64(p) * (1 << 32))
 	keep := 1 / (1 - p)
 	apply := func(dst, src []float32) {
@@ -304,6 +252,7 @@ func (tp *Tape) Dropout(x *Value, p float32) *Value {
 			tp.give(x, dx)
 		})
 	}
+	tp.linearTangent(z, x, func(t *Value) *Value { return tp.dropped(t, p, seed) })
 	return z
 }
 

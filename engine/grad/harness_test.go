@@ -225,7 +225,7 @@ func mustBeClean(t *testing.T, l *grad.Ledger) {
 }
 
 // check compares a case with its reference: the forward values, and the gradient
-// against central differences of the reference at a sample of entries.
+// and the Hessian against central differences of the reference at a sample of entries.
 func (c opCase) check(t *testing.T) {
 	t.Run(c.name, func(t *testing.T) {
 		l := c.make(t)
@@ -234,6 +234,7 @@ func (c opCase) check(t *testing.T) {
 		base := differentiate(t, c, variants[0], l, u)
 		near(t, "forward", base.out, want, 1e-5)
 		c.checkGradient(t, l, u, base)
+		c.checkTangents(t, l, u)
 		for _, v := range variants[1:] {
 			if v.only != nil && !v.only(c) {
 				continue

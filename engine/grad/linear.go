@@ -24,6 +24,7 @@ func (tp *Tape) Linear(x *Value, w *Param) *Value {
 	y := tp.newValue(x.Rows, out)
 	kernel.Gemm(y.Data, out, x.Rows, out, in, x.operand(false), w.Value.Operand(true), kernel.GemmOptions{BF16: tp.BF16})
 	tp.recordLinear(y, x, w, 1)
+	tp.tangent(y, func() *Value { return tp.linearMoved(nil, x, w, 1) })
 	return y
 }
 
@@ -36,7 +37,19 @@ func (tp *Tape) AddLinear(y, x *Value, w *Param, scale float32) *Value {
 	kernel.Gemm(z.Data, out, x.Rows, out, in, x.operand(false), w.Value.Operand(true), kernel.GemmOptions{Accumulate: true, Alpha: scale, BF16: tp.BF16})
 	tp.recordLinear(z, x, w, scale)
 	tp.passOn(z, y)
+	tp.tangent(z, func() *Value { return tp.linearMoved(y.tan, x, w, scale) })
 	return z
+}
+
+// linearMoved returns the tangent t + scale·(ẋ Wᵀ + x Ẇᵀ).
+func (tp *Tape) linearMoved(t, x *Value, w *Param, scale float32) *Value {
+	if x.tan != nil {
+		t = tp.plus(t, tp.times(tp.Linear(x.tan, w), scale))
+	}
+	if d := tp.moved(w); d != nil {
+		t = tp.plus(t, tp.times(tp.Linear(x, d), scale))
+	}
+	return t
 }
 
 func (tp *Tape) recordLinear(y, x *Value, w *Param, scale float32) {
@@ -76,6 +89,9 @@ func (tp *Tape) linearWeight(keep *Value, w *Param, dy []float32, scale float32)
 	g, add := tp.paramGrad(w)
 	o := kernel.GemmOptions{Accumulate: add, Alpha: scale, BF16: tp.BF16}
 	n := keep.Rows
+	if tp.Watch != nil {
+		tp.watch(Factors{Param: w, X: keep.Data, DY: dy, Rows: n, XCols: keep.Cols, DYCols: out, Scale: scale})
+	}
 	switch w.Part.Kind {
 	case All, Columns:
 		kernel.Gemm(g, keep.Cols, out, keep.Cols, n, dense(dy, out, true), keep.operand(false), o)
@@ -148,6 +164,7 @@ func (tp *Tape) Columns(x *Value, index []int) *Value {
 			}
 		})
 	}
+	tp.linearTangent(y, x, func(t *Value) *Value { return tp.Columns(t, index) })
 	return y
 }
 
@@ -166,6 +183,7 @@ func (tp *Tape) LinearFixed(x *Value, w kernel.Operand, out, in int) *Value {
 			kernel.Gemm(dx, in, x.Rows, in, out, dense(dy, out, false), back, kernel.GemmOptions{Accumulate: add, BF16: tp.BF16})
 		})
 	}
+	tp.linearTangent(y, x, func(t *Value) *Value { return tp.LinearFixed(t, w, out, in) })
 	return y
 }
 
@@ -179,6 +197,7 @@ func (tp *Tape) MatMul(a, b *Value, transA, transB bool) *Value {
 	y := tp.newValue(m, n)
 	kernel.Gemm(y.Data, n, m, n, k, a.operand(transA), b.operand(transB), kernel.GemmOptions{BF16: tp.BF16})
 	tp.recordMatMul(y, a, b, transA, transB, 1)
+	tp.tangent(y, func() *Value { return tp.matMulMoved(nil, a, b, transA, transB, 1) })
 	return y
 }
 
@@ -191,7 +210,19 @@ func (tp *Tape) AddMatMul(y, a, b *Value, transA, transB bool, scale float32) *V
 	kernel.Gemm(z.Data, n, m, n, k, a.operand(transA), b.operand(transB), kernel.GemmOptions{Accumulate: true, Alpha: scale, BF16: tp.BF16})
 	tp.recordMatMul(z, a, b, transA, transB, scale)
 	tp.passOn(z, y)
+	tp.tangent(z, func() *Value { return tp.matMulMoved(y.tan, a, b, transA, transB, scale) })
 	return z
+}
+
+// matMulMoved returns the tangent t + scale·(ȧ b + a ḃ).
+func (tp *Tape) matMulMoved(t, a, b *Value, transA, transB bool, scale float32) *Value {
+	if a.tan != nil {
+		t = tp.plus(t, tp.times(tp.MatMul(a.tan, b, transA, transB), scale))
+	}
+	if b.tan != nil {
+		t = tp.plus(t, tp.times(tp.MatMul(a, b.tan, transA, transB), scale))
+	}
+	return t
 }
 
 func (tp *Tape) recordMatMul(y, a, b *Value, transA, transB bool, scale float32) {
@@ -289,6 +320,12 @@ func (tp *Tape) Embed(ids []int32, w *Param) *Value {
 			}
 			kernel.Axpy(1, dy[i*d:(i+1)*d], g[row*d:(row+1)*d])
 		}
+	})
+	tp.tangent(y, func() *Value {
+		if e := tp.moved(w); e != nil {
+			return tp.Embed(ids, e)
+		}
+		return nil
 	})
 	return y
 }

@@ -4,11 +4,17 @@ import "tare/engine/tensor/kernel"
 
 // RMSNorm returns x / rms(x) ⊙ w by rows, w [d]. It keeps x and one number a row.
 func (tp *Tape) RMSNorm(x *Value, w *Param, eps float32) *Value {
+	if tp.moving() {
+		return tp.spelledRMSNorm(x, w, 0, eps)
+	}
 	return tp.rmsNorm(x, w, &Value{Data: tp.weights(w)}, eps)
 }
 
 // RMSNormPlusOne returns x / rms(x) ⊙ (1 + w) by rows, w [d], as Gemma's norms do.
 func (tp *Tape) RMSNormPlusOne(x *Value, w *Param, eps float32) *Value {
+	if tp.moving() {
+		return tp.spelledRMSNorm(x, w, 1, eps)
+	}
 	weight := tp.newValue(1, len(tp.weights(w)))
 	for i, v := range tp.weights(w) {
 		weight.Data[i] = 1 + v
@@ -39,6 +45,9 @@ func (tp *Tape) rmsNorm(x *Value, w *Param, weight *Value, eps float32) *Value {
 func (tp *Tape) LayerNorm(x *Value, w, b *Param, eps float32) *Value {
 	_, d := w.rowsCols()
 	mustCols("LayerNorm "+w.Name, x, d)
+	if tp.moving() {
+		return tp.spelledNorm(x, w, b, tp.rowMean, eps)
+	}
 	weight, bias := tp.weights(w), tp.weights(b)
 	z := tp.newValue(x.Rows, d)
 	stats := tp.newValue(x.Rows, 2)
@@ -109,9 +118,20 @@ func (tp *Tape) AddBias(x *Value, b *Param) *Value {
 	z := tp.take(x)
 	parallelRows(z.Rows, d, func(r int) { kernel.Add(z.row(r), z.row(r), bias) })
 	if b.Trains() {
-		tp.record(z, b, func(dz []float32) { tp.biasGrad(b, dz, z.Rows) })
+		tp.record(z, b, func(dz []float32) {
+			if tp.Watch != nil {
+				tp.watch(Factors{Param: b, DY: dz, Rows: z.Rows, DYCols: d, Scale: 1})
+			}
+			tp.biasGrad(b, dz, z.Rows)
+		})
 	}
 	tp.passOn(z, x)
+	tp.tangent(z, func() *Value {
+		if e := tp.moved(b); e != nil {
+			return tp.repeated(tp.plus(x.tan, tp.constant(e)), z.Rows, z.Cols)
+		}
+		return x.tan
+	})
 	return z
 }
 
@@ -147,6 +167,6 @@ func (tp *Tape) weights(p *Param) []float32 { return p.Value.F32() }
 // count notes a use of p in a checkpoint's first pass.
 func (tp *Tape) count(p *Param) {
 	if p.Trains() && tp.counting && !tp.replay {
-		p.uses++
+		tp.addUse(p)
 	}
 }

@@ -40,18 +40,39 @@ func (tp *Tape) MaxPool(x *Value, g Grid, win Window) *Value {
 		}
 	})
 	if won != nil {
-		tp.record(z, nil, func(dz []float32) {
-			dx, add := tp.into(x)
-			if !add {
-				clear(dx)
+		tp.recordWon(z, x, won, s)
+		tp.linearTangent(z, x, func(t *Value) *Value { return tp.pick(t, won, s) })
+	}
+	return z
+}
+
+// recordWon records z as the winning pixels of x.
+func (tp *Tape) recordWon(z, x, won *Value, s sweep) {
+	c := x.Cols
+	tp.record(z, nil, func(dz []float32) {
+		dx, add := tp.into(x)
+		if !add {
+			clear(dx)
+		}
+		area := s.out.Height * s.out.Width
+		kernel.Parallel(s.in.Images, 1, func(lo, hi int) {
+			for at := lo * area * c; at < hi*area*c; at++ {
+				dx[int(math.Float32bits(won.Data[at]))*c+at%c] += dz[at]
 			}
-			area := s.out.Height * s.out.Width
-			kernel.Parallel(s.in.Images, 1, func(lo, hi int) {
-				for at := lo * area * c; at < hi*area*c; at++ {
-					dx[int(math.Float32bits(won.Data[at]))*c+at%c] += dz[at]
-				}
-			})
-		}, won)
+		})
+	}, won)
+}
+
+// pick returns the pixels of x that won: MaxPool where the winners are known.
+func (tp *Tape) pick(x, won *Value, s sweep) *Value {
+	z, c := tp.newValue(won.Rows, x.Cols), x.Cols
+	parallelVec(len(z.Data), func(lo, hi int) {
+		for at := lo; at < hi; at++ {
+			z.Data[at] = x.Data[int(math.Float32bits(won.Data[at]))*c+at%c]
+		}
+	})
+	if tp.needsAny(x) {
+		tp.recordWon(z, x, won, s)
 	}
 	return z
 }
@@ -115,6 +136,7 @@ func (tp *Tape) AvgPool(x *Value, g Grid, win Window) *Value {
 			})
 		})
 	}
+	tp.linearTangent(z, x, func(t *Value) *Value { return tp.AvgPool(t, g, win) })
 	return z
 }
 

@@ -19,6 +19,7 @@ func (tp *Tape) Range(x *Value, lo, hi int) *Value {
 			kernel.Axpy(1, dz, dx[lo*x.Cols:hi*x.Cols])
 		})
 	}
+	tp.linearTangent(z, x, func(t *Value) *Value { return tp.Range(t, lo, hi) })
 	return z
 }
 
@@ -45,7 +46,23 @@ func (tp *Tape) Stack(parts ...*Value) *Value {
 			}
 		})
 	}
+	tp.tangent(z, func() *Value { return tp.stackMoved(parts) })
 	return z
+}
+
+// stackMoved stacks the tangents of parts, zeros where one has none.
+func (tp *Tape) stackMoved(parts []*Value) *Value {
+	tangents, any := make([]*Value, len(parts)), false
+	for i, p := range parts {
+		any = any || p.tan != nil
+		if tangents[i] = p.tan; p.tan == nil {
+			tangents[i] = tp.blank(p.Rows, p.Cols)
+		}
+	}
+	if !any {
+		return nil
+	}
+	return tp.Stack(tangents...)
 }
 
 // LSTMGates returns the gates σ(i), σ(f), tanh(g), σ(o) of x [n, 4h] in x's buffer,
@@ -54,6 +71,9 @@ func (tp *Tape) LSTMGates(x *Value) *Value {
 	h := x.Cols / 4
 	if x.Cols%4 != 0 {
 		panic(fmt.Sprintf("grad: LSTMGates of %d columns", x.Cols))
+	}
+	if tp.moving() {
+		return tp.spelledLSTMGates(x)
 	}
 	z := tp.take(x)
 	parallelRows(z.Rows, 8*z.Cols, func(r int) {
@@ -82,6 +102,9 @@ func (tp *Tape) LSTMGates(x *Value) *Value {
 func (tp *Tape) LSTMCell(a, c *Value) *Value {
 	h := c.Cols
 	mustShape("LSTMCell", a, c.Rows, 4*h)
+	if tp.moving() {
+		return tp.spelledLSTMCell(a, c)
+	}
 	z := tp.newValue(c.Rows, h)
 	parallelRows(c.Rows, 4*h, func(r int) {
 		row, dst := a.row(r), z.row(r)
@@ -119,6 +142,9 @@ func (tp *Tape) LSTMCell(a, c *Value) *Value {
 func (tp *Tape) LSTMOut(a, c *Value) *Value {
 	h := c.Cols
 	mustShape("LSTMOut", a, c.Rows, 4*h)
+	if tp.moving() {
+		return tp.spelledLSTMOut(a, c)
+	}
 	z := tp.newValue(c.Rows, h)
 	parallelRows(c.Rows, 8*h, func(r int) {
 		kernel.Tanh(z.row(r), c.row(r))
@@ -171,6 +197,9 @@ func (tp *Tape) GRUCell(x, s, h *Value) *Value {
 	n := h.Cols
 	mustShape("GRUCell", x, h.Rows, 3*n)
 	mustShape("GRUCell", s, h.Rows, 3*n)
+	if tp.moving() {
+		return tp.spelledGRU(x, s, h)
+	}
 	gates, y := tp.newValue(h.Rows, 3*n), tp.newValue(h.Rows, n)
 	parallelRows(h.Rows, 16*n, func(r int) {
 		g, a, b, dst := gates.row(r), x.row(r), s.row(r), y.row(r)

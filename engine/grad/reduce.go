@@ -26,6 +26,7 @@ func (tp *Tape) Sum(x *Value) *Value {
 			}
 		})
 	}
+	tp.linearTangent(z, x, tp.Sum)
 	return z
 }
 
@@ -50,6 +51,7 @@ func (tp *Tape) SumRows(x *Value) *Value {
 			}
 		})
 	}
+	tp.linearTangent(z, x, tp.SumRows)
 	return z
 }
 
@@ -73,6 +75,7 @@ func (tp *Tape) SumCols(x *Value) *Value {
 			}
 		})
 	}
+	tp.linearTangent(z, x, tp.SumCols)
 	return z
 }
 
@@ -96,6 +99,10 @@ func (tp *Tape) Softmax(x *Value) *Value {
 			tp.give(x, dx)
 		}, z)
 	}
+	tp.linearTangent(z, x, func(t *Value) *Value { // ż = z ⊙ ẋ − z Σ z ẋ
+		a := tp.Mul(z, t)
+		return tp.Sub(a, tp.Mul(z, tp.SumCols(a)))
+	})
 	return z
 }
 
@@ -117,6 +124,7 @@ func (tp *Tape) GatherRows(x *Value, index []int) *Value {
 			}
 		})
 	}
+	tp.linearTangent(z, x, func(t *Value) *Value { return tp.GatherRows(t, index) })
 	return z
 }
 
@@ -139,6 +147,7 @@ func (tp *Tape) ScatterRows(x *Value, index []int, rows int) *Value {
 			}
 		})
 	}
+	tp.linearTangent(z, x, func(t *Value) *Value { return tp.ScatterRows(t, index, rows) })
 	return z
 }
 
@@ -171,6 +180,7 @@ func (tp *Tape) FoldColumns(x *Value, width int) *Value {
 			})
 		})
 	}
+	tp.linearTangent(z, x, func(t *Value) *Value { return tp.FoldColumns(t, width) })
 	return z
 }
 
@@ -181,6 +191,11 @@ func (tp *Tape) CrossEntropy(logits *Value, targets []int32, denom float64) *Val
 	mustTargets(targets, logits)
 	z := tp.newValue(1, 1)
 	needs := tp.needsAny(logits)
+	from := logits
+	if needs && tp.motion != nil { // the tangent reads them too
+		logits = tp.newValue(from.Rows, from.Cols)
+		copy(logits.Data, from.Data)
+	}
 	losses := tp.alloc(Scratch, logits.Rows)
 	parallelRows(logits.Rows, logits.Cols, func(r int) {
 		losses[r] = rowCrossEntropy(logits.row(r), targets[r], float32(1/denom), needs)
@@ -192,8 +207,9 @@ func (tp *Tape) CrossEntropy(logits *Value, targets []int32, denom float64) *Val
 	tp.release(Scratch, losses)
 	z.Data[0] = float32(s / denom)
 	if needs {
-		tp.record(z, nil, func(dz []float32) { tp.contribute(logits, dz[0], logits.Data) }, logits)
+		tp.record(z, nil, func(dz []float32) { tp.contribute(from, dz[0], logits.Data) }, logits)
 	}
+	tp.linearTangent(z, from, func(t *Value) *Value { return tp.crossEntropySlope(from, t, targets, denom) })
 	return z
 }
 
@@ -215,6 +231,19 @@ func rowCrossEntropy(row []float32, target int32, scale float32, gradient bool) 
 	return float32(math.Log(float64(sum))) + top - at
 }
 
+// crossEntropySlope returns the tangent Σ ⟨softmax(x) − onehot, ẋ⟩ / denom over the
+// rows that have a target.
+func (tp *Tape) crossEntropySlope(x, t *Value, targets []int32, denom float64) *Value {
+	onehot, counts := tp.blank(x.Rows, x.Cols), tp.blank(x.Rows, 1)
+	for r, target := range targets {
+		if target >= 0 {
+			onehot.row(r)[target], counts.Data[r] = 1, 1
+		}
+	}
+	rows := tp.SumCols(tp.Mul(tp.Sub(tp.Softmax(x), onehot), t))
+	return tp.Scale(tp.Sum(tp.Mul(rows, counts)), float32(1/denom))
+}
+
 func mustTargets(targets []int32, x *Value) {
 	if len(targets) != x.Rows {
 		panic(fmt.Sprintf("grad: %d targets for %d rows", len(targets), x.Rows))
@@ -230,6 +259,9 @@ func mustTargets(targets []int32, x *Value) {
 // scale through denom.
 func (tp *Tape) ChunkedCrossEntropy(x *Value, targets []int32, denom float64, vocab, logitBytes int, head func(tp *Tape, x *Value) *Value) *Value {
 	mustTargets(targets, x)
+	if tp.recording && (tp.motion != nil || tp.Watch != nil) {
+		return tp.CrossEntropy(head(tp, x), targets, denom)
+	}
 	z := tp.newValue(1, 1)
 	chunk := max(16, logitBytes/(4*vocab))
 	recording := tp.recording

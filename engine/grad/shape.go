@@ -15,6 +15,7 @@ func (tp *Tape) Reshape(x *Value, rows, cols int) *Value {
 	z := tp.take(x)
 	z.Rows, z.Cols = rows, cols
 	tp.passOn(z, x)
+	tp.linearTangent(z, x, func(t *Value) *Value { return tp.Reshape(tp.fresh(t), rows, cols) })
 	return z
 }
 
@@ -36,5 +37,6 @@ func (tp *Tape) Slice(x *Value, lo, hi int) *Value {
 			})
 		})
 	}
+	tp.linearTangent(z, x, func(t *Value) *Value { return tp.Slice(t, lo, hi) })
 	return z
 }

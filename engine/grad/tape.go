@@ -7,6 +7,10 @@
 // weight keeps nothing of its input, a weight whose columns train keeps those
 // columns. Values that no backward needs are freed when their Scope closes.
 //
+// The bits of values and gradients do not depend on the number of threads: loops are
+// split where the order of a sum does not notice. Second derivatives are products of
+// the Hessian with a direction, see HVP.
+//
 // Layers and models stand above, in nn and model; optimizers consume gradients
 // through a Sink.
 package grad
@@ -25,6 +29,7 @@ type Value struct {
 	Rows, Cols int
 
 	grad   []float32           // gathers while Backward runs; nil before the first contribution
+	tan    *Value              // its tangent while the tape is in motion; nil for zero
 	needs  bool                // a gradient must flow to here
 	saves  int                 // recorded operations that will read Data in their backward
 	closed bool                // its scope has ended: free at saves == 0
@@ -73,10 +78,16 @@ type shared struct {
 	// norms, attention and the loss stay in f32.
 	BF16 bool
 
+	// Watch, when set, sees what the gradients of layers are made of, see Factors. Its
+	// first error ends the backward pass as a sink's does.
+	Watch func(f Factors) error
+
 	arena    arena
+	motion   *motion  // set while tangents are computed
 	rng      uint64   // state of the dropout stream
 	counting bool     // a checkpoint's first pass: count uses of parameters, record nothing
 	replay   bool     // a checkpoint's second pass: uses are counted already
+	promised []*Param // uses counted in checkpoints' first passes, forgotten if the second never comes
 	deferred []*Param // gradients complete inside a chunked loss, to be sunk in Backward
 	hold     bool     // defer instead of sinking
 	sink     Sink
@@ -177,6 +188,12 @@ func (tp *Tape) Use(p *Param) *Value {
 		v.param = p
 		v.needs = tp.recording
 		tp.record(v, p, func([]float32) {})
+		tp.tangent(v, func() *Value {
+			if d := tp.moved(p); d != nil {
+				return tp.Use(d)
+			}
+			return nil
+		})
 	}
 	return v
 }
@@ -184,8 +201,16 @@ func (tp *Tape) Use(p *Param) *Value {
 // record notes an operation. param, when given, counts as used until back has
 // run. saved values keep their data until then.
 func (tp *Tape) record(out *Value, param *Param, back func(dy []float32), saved ...*Value) {
+	if tp.motion != nil && tp.recording {
+		tp.motion.note(out, param)
+		if tp.motion.forward {
+			out.needs = true
+			tp.nodes = append(tp.nodes, node{out: out})
+			return
+		}
+	}
 	if param != nil && param.Trains() && (tp.recording || tp.counting) && !tp.replay {
-		param.uses++
+		tp.addUse(param)
 	}
 	if !tp.recording {
 		return
@@ -195,6 +220,14 @@ func (tp *Tape) record(out *Value, param *Param, back func(dy []float32), saved 
 		v.saves++
 	}
 	tp.nodes = append(tp.nodes, node{out: out, saved: saved, uses: param, back: back})
+}
+
+// addUse counts a use of a parameter that trains.
+func (tp *Tape) addUse(p *Param) {
+	p.uses++
+	if tp.counting {
+		tp.promised = append(tp.promised, p)
+	}
 }
 
 // passOn makes the gradient of z = y + … flow on to y, after the backward of what
@@ -225,17 +258,26 @@ func (tp *Tape) needsAny(vs ...*Value) bool {
 // Scope runs f and then frees what f made and no backward needs, except what it
 // returns. Models open one a block, so that only saved activations stay.
 func (tp *Tape) Scope(f func() *Value) *Value {
-	var made []*Value
-	outer := tp.scope
-	tp.scope = &made
-	result := f()
-	tp.scope = outer
+	result, made := tp.within(f)
 	for _, v := range made {
-		if v != result {
+		switch {
+		case v == result:
+		case result != nil && v == result.tan:
+			tp.adopt(v)
+		default:
 			tp.close(v)
 		}
 	}
 	return tp.adopt(result)
+}
+
+// within runs f and returns what it returns and all that it made.
+func (tp *Tape) within(f func() *Value) (result *Value, made []*Value) {
+	outer := tp.scope
+	tp.scope = &made
+	result = f()
+	tp.scope = outer
+	return result, made
 }
 
 func (tp *Tape) close(v *Value) {
@@ -313,7 +355,9 @@ func (tp *Tape) Backward(loss *Value, sink Sink) error {
 	loss.grad[0] = 1
 	tp.run()
 	tp.Reset()
-	return tp.err
+	err := tp.err
+	tp.err = nil // a chunked loss of the next pass runs backwards before Backward
+	return err
 }
 
 // run walks the recorded operations backwards.
@@ -406,6 +450,10 @@ func (tp *Tape) Reset() {
 		tp.forget(p)
 	}
 	tp.deferred = tp.deferred[:0]
+	for _, p := range tp.promised {
+		tp.forget(p)
+	}
+	tp.promised = tp.promised[:0]
 }
 
 // clear is Reset for a sub-tape, which leaves what belongs to the whole pass.
@@ -454,7 +502,7 @@ func (tp *Tape) sub() *Tape {
 // Checkpoint runs f(x) keeping nothing but x, and runs it again in the backward
 // pass. f must use the tape it is given and depend on x and parameters alone.
 func (tp *Tape) Checkpoint(x *Value, f func(tp *Tape, x *Value) *Value) *Value {
-	if !tp.recording {
+	if !tp.recording || tp.motion != nil {
 		return f(tp, x)
 	}
 	seed := tp.rng
