@@ -183,7 +183,7 @@ type product struct {
 	units           int       // elements along k as the micro-kernels see them: k, or pairs of it
 	depth           int       // of a block of units
 	packed          []float32 // B by panels of s.cols columns, each [units, s.cols]; nil when B is read in place
-	blockRows       int
+	tiles           int       // of rows
 	rowBlocks       int
 	groups, inGroup int // groups of panels, and panels in each
 }
@@ -204,20 +204,19 @@ func (g *product) run(split splitter) {
 		g.packed = sized(buf, count*s.cols*g.units)
 		split(count, max(1, (1<<14)/(s.cols*g.units)), g.pack)
 	}
-	// Blocks of rows that fit the second-level cache; where there are too few to
-	// share, groups of columns as well.
+	// Blocks of rows that fit the second-level cache, as many for every thread; where
+	// there are too few rows to share, groups of columns as well.
 	const rowTiles, wanted = 8, 8
-	tiles := (g.m + s.rows - 1) / s.rows
-	g.rowBlocks = (tiles + rowTiles - 1) / rowTiles
-	if tiles >= wanted {
-		g.rowBlocks = max(g.rowBlocks, wanted)
+	g.tiles = (g.m + s.rows - 1) / s.rows
+	g.rowBlocks = (g.tiles + rowTiles - 1) / rowTiles
+	if g.tiles >= wanted {
+		each := 2 * Threads()
+		g.rowBlocks = min(g.tiles, max(wanted, (g.rowBlocks+each-1)/each*each))
 	}
-	g.blockRows = (tiles + g.rowBlocks - 1) / g.rowBlocks * s.rows
-	g.rowBlocks = (g.m + g.blockRows - 1) / g.blockRows
 	g.groups = min(count, max(1, wanted/g.rowBlocks))
 	g.inGroup = (count + g.groups - 1) / g.groups
 	g.groups = (count + g.inGroup - 1) / g.inGroup
-	work := 2 * g.blockRows * g.inGroup * s.cols * g.units
+	work := 2 * g.tiles / g.rowBlocks * s.rows * g.inGroup * s.cols * g.units
 	split(g.rowBlocks*g.groups, max(1, (1<<17)/work), g.compute)
 }
 
@@ -333,12 +332,10 @@ func (g *product) compute(lo, hi int) {
 	ws := workspaces.Get().(*workspace)
 	defer workspaces.Put(ws)
 	for at := lo; at < hi; at++ {
-		i0 := at / g.groups * g.blockRows
-		p0 := at % g.groups * g.inGroup
+		i, p0 := at/g.groups, at%g.groups*g.inGroup
+		i0, i1 := i*g.tiles/g.rowBlocks*g.s.rows, (i+1)*g.tiles/g.rowBlocks*g.s.rows
 		j0, j1 := g.j0+p0*g.s.cols, min(g.j1, g.j0+(p0+g.inGroup)*g.s.cols)
-		if i0 < g.m && j0 < j1 {
-			g.block(ws, i0, min(g.m, i0+g.blockRows), j0, j1)
-		}
+		g.block(ws, i0, min(g.m, i1), j0, j1)
 	}
 	ws.t = tile{} // keep no pointer into the caller's memory
 }

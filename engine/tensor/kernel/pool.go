@@ -82,7 +82,7 @@ func Parallel(n, grain int, f func(lo, hi int)) {
 
 // chunksPerThread bounds how finely a range is cut: enough to even out a slow
 // core, few enough that claiming costs nothing.
-const chunksPerThread = 4
+const chunksPerThread = 8
 
 // run is Parallel with exactly the given number of chunks; busy is held.
 func (p *pool) run(n, chunks int, f func(lo, hi int)) {
