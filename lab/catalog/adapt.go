@@ -3,7 +3,7 @@ package catalog
 func adapt() []Paper {
 	return []Paper{
 		{
-			Number: 1, Slug: "bone", State: Runs, API: "adapt.Bone", Verb: "tare tune",
+			Number: 1, Slug: "bone", State: Measured, API: "adapt.Bone", Verb: "tare tune",
 			Title: "Bone: Block Affine Transformation as Parameter Efficient Fine-tuning Methods for Large Language Models",
 			Claim: "One small trainable block, laid over the whole frozen weight, learns faster and ends better than low-rank pairs: on LLaMA2-7B it reaches 49.36 on GSM8K and 8.8 on MATH, 5.84 and 1.96 points above PiSSA.",
 			Plan:  Plan{Test: tuneTest, Own: "Area under the loss curve over the first third of the steps, and the final figures, at equal parameters.", Baselines: "LoRA, PiSSA, full fine-tuning"},
@@ -33,7 +33,7 @@ func adapt() []Paper {
 			Plan:  Plan{Test: tuneTest, Own: "Put on LoRA and on two further adapters, with a quarter of the layers trained at each step; the layers' scores are drawn over the steps.", Baselines: "the same adapter on all layers; layers sampled at random with frozen scores"},
 		},
 		{
-			Number: 18, Slug: "paca", State: Runs, API: "adapt.PaCA", Verb: "tare tune",
+			Number: 18, Slug: "paca", State: Measured, API: "adapt.PaCA", Verb: "tare tune",
 			Title: "PaCA: Partial Connection Adaptation for Efficient Fine-Tuning",
 			Claim: "Training randomly chosen columns of the weight itself adds no layer and keeps only those columns' activations: 22 % less training time and 16 % less memory than LoRA at comparable accuracy, 23 % longer sequences and 16 % more throughput.",
 			Plan:  Plan{Test: tuneTest, Own: "Seconds a step and peak bytes on a llama shape, interleaved with LoRA; quality by the tune test.", Baselines: "LoRA, DoRA, full fine-tuning"},
