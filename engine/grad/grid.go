@@ -169,6 +169,7 @@ func move(dst, src []float32) {
 		return
 	}
 	src = src[:len(dst)]
+	//lint:ignore S1001 for so few the call costs more than the moves
 	for i, v := range src {
 		dst[i] = v
 	}
