@@ -28,6 +28,7 @@ import (
 	"tare/engine/train"
 	"tare/lab/catalog"
 	"tare/lab/record"
+	"tare/lab/tuning"
 	"tare/method/adapt"
 	"tare/method/merge"
 	"tare/method/optim"
@@ -186,7 +187,7 @@ type badInput struct{ error }
 func (e badInput) Unwrap() error { return e.error }
 
 // usageErrors are mistakes in what was asked for.
-var usageErrors = []error{errUsage, catalog.ErrUnknown, adapt.ErrNoTarget, merge.ErrRecipe, merge.ErrWeights, generate.ErrTooLong, fs.ErrExist}
+var usageErrors = []error{errUsage, catalog.ErrUnknown, adapt.ErrNoTarget, adapt.ErrFit, tuning.ErrRecipe, merge.ErrRecipe, merge.ErrWeights, generate.ErrTooLong, fs.ErrExist}
 
 // inputErrors are faults of files that were read.
 var inputErrors = []error{

@@ -68,8 +68,8 @@ func (l *loaded) load(verb, adapterDir string) (err error) {
 	if l.net, err = model.LoadCausal(l.folder.Config, l.folder, model.LoadOptions{Keep: adapterDir == ""}); err != nil {
 		return err
 	}
-	if vocab := l.net.Info().VocabSize; l.tok.VocabSize() > vocab {
-		return fmt.Errorf("%s: tokenizer.json has %d entries, the model's vocab_size is %d; they belong to different models: %w", l.folder.Dir, l.tok.VocabSize(), vocab, model.ErrConfig)
+	if err := checkVocabulary(l.folder.Dir, l.tok, l.net.Info()); err != nil {
+		return err
 	}
 	if adapterDir == "" {
 		return nil
@@ -78,6 +78,14 @@ func (l *loaded) load(verb, adapterDir string) (err error) {
 		return badInput{err}
 	}
 	return nil
+}
+
+// checkVocabulary refuses a tokenizer with entries that the model has no row for.
+func checkVocabulary(dir string, tok *text.Tokenizer, c *model.Config) error {
+	if tok.VocabSize() <= c.VocabSize {
+		return nil
+	}
+	return fmt.Errorf("%s: tokenizer.json has %d entries, the model's vocab_size is %d; they belong to different models: %w", dir, tok.VocabSize(), c.VocabSize, model.ErrConfig)
 }
 
 // readTokenizer reads the tokenizer.json beside a model's weights.

@@ -94,6 +94,9 @@ func (v *tune) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	if err := checkVocabulary(folder.Dir, tok, run.Model.Info()); err != nil {
+		return err
+	}
 	a.remark("%s trains %s of %s parameters.", r.Method, countText(run.Trainable), countText(run.Total()))
 	state := stateFile(v.Out)
 	if err := a.trainRun(run, "tune", state, v.Resume); err != nil {

@@ -32,6 +32,16 @@ type Adapter struct {
 // ErrNoTarget marks target modules that match no layer.
 var ErrNoTarget = errors.New("no such target module")
 
+// ErrFit marks settings that do not fit a layer: a rank that it has no room for, a block
+// size that does not divide it, a weight that cannot train in place.
+var ErrFit = errors.New("method does not fit the layer")
+
+// unfit marks an error with ErrFit and leaves its words alone.
+type unfit struct{ error }
+
+func (u unfit) Is(target error) bool { return target == ErrFit }
+func (u unfit) Unwrap() error        { return u.error }
+
 // AllLinear as a target means every linear layer but the output head.
 const AllLinear = "all-linear"
 
@@ -71,7 +81,7 @@ func Attach(m Model, method Method, o Options, targets []string, seed uint64) (*
 			for p, part := range was {
 				p.Part = part
 			}
-			return nil, err
+			return nil, unfit{err}
 		}
 		a.Layers, a.Holds, a.bases = append(a.Layers, l), append(a.Holds, hold), append(a.bases, base)
 	}
