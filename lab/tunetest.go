@@ -104,11 +104,11 @@ func (a tuneArm) run(ctx context.Context, e Env, seed uint64) (Measurement, erro
 	if err != nil {
 		return Measurement{}, err
 	}
-	run, d, err := t.opticks(a, lr, n.opticks, bundle.Test, seed)
+	run, err := t.opticks(a, lr, n.opticks, bundle.Test, seed)
 	if err != nil {
 		return Measurement{}, err
 	}
-	if err := t.train(ctx, e, run, d); err != nil {
+	if err := train(ctx, e, run); err != nil {
 		return Measurement{}, err
 	}
 	forgot, err := eval.Loss(ctx, run.Model, t.source, 0, nil)
@@ -132,9 +132,9 @@ func (a tuneArm) run(ctx context.Context, e Env, seed uint64) (Measurement, erro
 		m.Curve = append(m.Curve, Point{i + 1, v})
 	}
 	if n.math > 0 {
-		return m, t.arithmetic(ctx, e, a, n, seed, &m)
+		err = t.arithmetic(ctx, e, a, n, seed, m.Extra)
 	}
-	return m, nil
+	return m, err
 }
 
 // recipe is an arm's recipe.
@@ -153,47 +153,38 @@ func (a tuneArm) recipe(lr float64, steps, batch, seqLen int) tuning.Recipe {
 }
 
 // opticks sets a run on Opticks up, to be measured on the given split.
-func (t *tuneTest) opticks(a tuneArm, lr float64, steps int, split bundle.Split, seed uint64) (*tuning.Run, tuning.Data, error) {
+func (t *tuneTest) opticks(a tuneArm, lr float64, steps int, split bundle.Split, seed uint64) (*tuning.Run, error) {
 	r := a.recipe(lr, steps, opticksBatch, opticksSeq)
 	d, err := tuning.TextData(t.tok, bundle.Opticks(bundle.Train), bundle.Opticks(split), r, seed)
 	if err != nil {
-		return nil, d, err
+		return nil, err
 	}
-	run, err := tuning.New(r, t.folder, d, seed)
-	return run, d, err
+	return tuning.New(r, t.folder, d, seed)
 }
 
 // math sets a run on word problems up.
-func (t *tuneTest) math(a tuneArm, lr float64, steps int, seed uint64) (*tuning.Run, tuning.Data, []bundle.Problem, error) {
+func (t *tuneTest) math(a tuneArm, lr float64, steps int, seed uint64) (run *tuning.Run, test []bundle.Problem, err error) {
 	r := a.recipe(lr, steps, mathBatch, mathSeq)
-	train, valid, test := bundle.ArithmeticSplits(8000, mathQuestions, mathQuestions)
-	d, err := tuning.RecordData(t.tok, problemRecords(train), problemRecords(valid), r, -1, seed)
+	learn, valid, test := bundle.ArithmeticSplits(8000, mathQuestions, mathQuestions)
+	d, err := tuning.RecordData(t.tok, bundle.Records(learn), bundle.Records(valid), r, -1, seed)
 	if err != nil {
-		return nil, d, nil, err
+		return nil, nil, err
 	}
-	run, err := tuning.New(r, t.folder, d, seed)
-	return run, d, test, err
+	run, err = tuning.New(r, t.folder, d, seed)
+	return run, test, err
 }
 
-func problemRecords(ps []bundle.Problem) []data.Record {
-	rs := make([]data.Record, len(ps))
-	for i, p := range ps {
-		rs[i] = data.Record{Prompt: p.Prompt(), Completion: p.Completion()}
-	}
-	return rs
-}
-
-// arithmetic tunes the arm on word problems and adds its figures to m.
-func (t *tuneTest) arithmetic(ctx context.Context, e Env, a tuneArm, n lengths, seed uint64, m *Measurement) error {
+// arithmetic tunes the arm on word problems and adds its figures to extra.
+func (t *tuneTest) arithmetic(ctx context.Context, e Env, a tuneArm, n lengths, seed uint64, extra map[string]float64) error {
 	lr, err := t.rate(ctx, e, a, "arithmetic", n.mathChoice)
 	if err != nil {
 		return err
 	}
-	run, d, test, err := t.math(a, lr, n.math, seed)
+	run, test, err := t.math(a, lr, n.math, seed)
 	if err != nil {
 		return err
 	}
-	if err := t.train(ctx, e, run, d); err != nil {
+	if err := train(ctx, e, run); err != nil {
 		return err
 	}
 	questions := make([]eval.Question, len(test))
@@ -201,12 +192,12 @@ func (t *tuneTest) arithmetic(ctx context.Context, e Env, a tuneArm, n lengths, 
 		questions[i] = eval.Question{Prompt: p.Prompt(), Answer: p.Completion()}
 	}
 	right, err := eval.ExactMatch(ctx, run.Model, t.tok, questions, nil)
-	m.Extra[exactAnswer.Name], m.Extra[answerLoss.Name] = right, run.Final().Loss
+	extra[exactAnswer.Name], extra[answerLoss.Name] = right, run.Final().Loss
 	return err
 }
 
 // train runs to the end, reporting progress.
-func (t *tuneTest) train(ctx context.Context, e Env, run *tuning.Run, _ tuning.Data) error {
+func train(ctx context.Context, e Env, run *tuning.Run) error {
 	return run.Train(ctx, tuning.Watch{Step: func(r *tuning.Run) {
 		e.Step(r.Loop.Step, r.Recipe.Steps, fmt.Sprintf("loss %.3f", r.Loop.Loss))
 	}})
@@ -243,17 +234,16 @@ func (t *tuneTest) rate(ctx context.Context, e Env, a tuneArm, domain string, st
 // trial is one run of the choice of a learning rate; a run that diverges loses.
 func (t *tuneTest) trial(ctx context.Context, e Env, a tuneArm, domain string, lr float64, steps int) (float64, error) {
 	var run *tuning.Run
-	var d tuning.Data
 	var err error
 	if domain == "opticks" {
-		run, d, err = t.opticks(a, lr, steps, bundle.Valid, 0)
+		run, err = t.opticks(a, lr, steps, bundle.Valid, 0)
 	} else {
-		run, d, _, err = t.math(a, lr, steps, 0)
+		run, _, err = t.math(a, lr, steps, 0)
 	}
 	if err != nil {
 		return 0, err
 	}
-	if err := t.train(ctx, e, run, d); err != nil {
+	if err := train(ctx, e, run); err != nil {
 		if ctx.Err() != nil {
 			return 0, err
 		}

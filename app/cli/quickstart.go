@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -116,13 +115,5 @@ func writeReport(path string, res *quickstart.Result) error {
 				{Name: "Threads", Value: fmt.Sprint(kernel.Threads())}, {Name: "Date", Value: time.Now().Format("2006-01-02 15:04")}}}},
 		},
 	}
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	if err := page.Write(f); err != nil {
-		f.Close()
-		return err
-	}
-	return f.Close()
+	return writePage(path, page.Write)
 }

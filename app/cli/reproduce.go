@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -149,14 +150,22 @@ func (v *reproduce) report(a *app, records []*lab.Record) error {
 			return err
 		}
 	}
+	if err := writePage(path, func(w io.Writer) error { return web.WriteRecord(w, records) }); err != nil {
+		return err
+	}
+	a.remark("Report with curves: %s", path)
+	return nil
+}
+
+// writePage puts a page into a file, whole or not at all.
+func writePage(path string, write func(io.Writer) error) error {
 	var page bytes.Buffer
-	if err := web.WriteRecord(&page, records); err != nil {
+	if err := write(&page); err != nil {
 		return err
 	}
 	if err := checkpoint.WriteBytes(path, page.Bytes()); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	a.remark("Report with curves: %s", path)
 	return nil
 }
 

@@ -85,7 +85,7 @@ func (l *learn) add(name string, running *string, records *[]data.Record) error 
 		return nil
 	case name == bundledArithmetic:
 		train, _, _ := bundle.ArithmeticSplits(arithmeticTrain, arithmeticValid, arithmeticTest)
-		*records = append(*records, arithmeticRecords(train)...)
+		*records = append(*records, bundle.Records(train)...)
 		return nil
 	case strings.HasPrefix(name, "bundled:"):
 		return usagef("no bundled data %q (there are %s, %s, %s)", name, bundledSource, bundledOpticks, bundledArithmetic)
@@ -124,7 +124,7 @@ func (l *learn) bundledValid(name string) error {
 		l.valid = bundle.Opticks(bundle.Valid)
 	case bundledArithmetic:
 		_, valid, _ := bundle.ArithmeticSplits(arithmeticTrain, arithmeticValid, arithmeticTest)
-		l.valRec = arithmeticRecords(valid)
+		l.valRec = bundle.Records(valid)
 	default:
 		return usagef("no bundled data %q (there are %s, %s, %s)", name, bundledSource, bundledOpticks, bundledArithmetic)
 	}
@@ -133,14 +133,6 @@ func (l *learn) bundledValid(name string) error {
 
 // How many arithmetic problems the bundled task has.
 const arithmeticTrain, arithmeticValid, arithmeticTest = 4000, 200, 400
-
-func arithmeticRecords(ps []bundle.Problem) []data.Record {
-	rs := make([]data.Record, len(ps))
-	for i, p := range ps {
-		rs[i] = data.Record{Prompt: p.Prompt(), Completion: p.Completion()}
-	}
-	return rs
-}
 
 // bytes is the length of what is learnt from.
 func (l *learn) bytes() int64 {

@@ -90,16 +90,7 @@ func (w *GGUFWriter) Write(t *tensor.Tensor) error {
 // Close brings the file to the disk and gives it its name. When tensors are missing
 // the file is removed and the error names the first.
 func (w *GGUFWriter) Close() error {
-	if w.out.f == nil {
-		return fmt.Errorf("checkpoint: %s: the writer has ended", w.out.path)
-	}
-	if w.next < len(w.specs) {
-		return w.out.fail(missing(filepath.Base(w.out.path), "tensor %q was announced and not written (%d of %d were)", w.specs[w.next].Name, w.next, len(w.specs)))
-	}
-	if err := w.buf.Flush(); err != nil {
-		return w.out.fail(err)
-	}
-	return w.out.commit()
+	return w.out.finish(w.buf, w.next, len(w.specs), func(i int) string { return w.specs[i].Name })
 }
 
 // Abort removes what was written. After Close it does nothing.

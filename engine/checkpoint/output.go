@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"bufio"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -46,6 +47,21 @@ func (o *output) abort() {
 	o.f.Close()
 	o.f = nil
 	os.Remove(o.temp)
+}
+
+// finish ends a file of announced tensors: it is committed when all are written, else
+// removed, and the error names the first that is missing.
+func (o *output) finish(buf *bufio.Writer, written, announced int, name func(i int) string) error {
+	if o.f == nil {
+		return fmt.Errorf("checkpoint: %s: the writer has ended", o.path)
+	}
+	if written < announced {
+		return o.fail(missing(filepath.Base(o.path), "tensor %q was announced and not written (%d of %d were)", name(written), written, announced))
+	}
+	if err := buf.Flush(); err != nil {
+		return o.fail(err)
+	}
+	return o.commit()
 }
 
 // commit brings the file to the disk under its final name.

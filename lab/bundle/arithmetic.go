@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+
+	"tare/engine/data"
 )
 
 // Problem is a word problem whose answer is one small number.
@@ -18,6 +20,15 @@ func (p Problem) Prompt() string { return "Question: " + p.Question + " Answer:"
 
 // Completion is what a model has to write after the prompt.
 func (p Problem) Completion() string { return " " + p.Answer + "\n" }
+
+// Records are problems as training data.
+func Records(ps []Problem) []data.Record {
+	rs := make([]data.Record, len(ps))
+	for i, p := range ps {
+		rs[i] = data.Record{Prompt: p.Prompt(), Completion: p.Completion()}
+	}
+	return rs
+}
 
 // maxProblems is how many problems one call may draw; the templates with small
 // numbers would run out beyond it.

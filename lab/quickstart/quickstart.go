@@ -253,11 +253,7 @@ func (j *job) arithmetic() error {
 	r := tuning.Default()
 	r.Method, r.LR, r.Steps, r.Batch = tuning.Full, 0.001, j.set.mathSteps, j.set.mathBatch
 	train, _, _ := bundle.ArithmeticSplits(j.set.mathProblems, 0, j.set.questions)
-	records := make([]data.Record, len(train))
-	for i, p := range train {
-		records[i] = data.Record{Prompt: p.Prompt(), Completion: p.Completion()}
-	}
-	d, err := tuning.RecordData(j.tok, records, nil, r, -1, j.seed)
+	d, err := tuning.RecordData(j.tok, bundle.Records(train), nil, r, -1, j.seed)
 	if err != nil {
 		return err
 	}
