@@ -123,6 +123,8 @@ type Env struct {
 	// Log takes one line, formatted as by fmt.Sprintf, that is worth reading
 	// after the run.
 	Log func(format string, args ...any)
+
+	shelf *Shelf
 }
 
 // Step reports progress where someone listens.

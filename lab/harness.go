@@ -25,6 +25,8 @@ type Options struct {
 	// Resume goes on with the latest unfinished run of the same experiment,
 	// settings, commit and processor, skipping the cells it has.
 	Resume bool
+	// Shelf holds what this experiment shares with others; nil shares nothing.
+	Shelf *Shelf
 	// Progress takes every step of every cell; may be nil.
 	Progress func(Event)
 	// Log takes the arms' log lines; may be nil.
@@ -192,7 +194,7 @@ func (s *session) interrupted(done, cells int, err error) error {
 // cell runs one arm for one seed.
 func (s *session) cell(ctx context.Context, arm Arm, seed uint64, ev Event) (Cell, error) {
 	env := Env{
-		Quick: s.o.Quick,
+		Quick: s.o.Quick, shelf: s.o.Shelf,
 		Progress: func(step, steps int, note string) {
 			ev := ev
 			ev.Step, ev.Steps, ev.Note = step, steps, note

@@ -93,8 +93,13 @@ func (e Env) lengths() lengths {
 	return lengths{opticks: 100, opticksChoice: 100, math: 250, mathChoice: 100}
 }
 
-// run tunes and measures one arm with one seed.
+// run tunes and measures one arm with one seed, once for all experiments that have it.
 func (a tuneArm) run(ctx context.Context, e Env, seed uint64) (Measurement, error) {
+	work := fmt.Sprintf("tune test: %s, rank %d, seed %d, %+v", a.method, a.rank, seed, e.lengths())
+	return once(ctx, e.shelf, work, func() (Measurement, error) { return a.measure(ctx, e, seed) })
+}
+
+func (a tuneArm) measure(ctx context.Context, e Env, seed uint64) (Measurement, error) {
 	t, err := openTuneTest()
 	if err != nil {
 		return Measurement{}, err
@@ -206,16 +211,25 @@ func train(ctx context.Context, e Env, run *tuning.Run) error {
 // rate returns the arm's learning rate for a domain, trying the grid on the validation
 // split with seed 0 the first time.
 func (t *tuneTest) rate(ctx context.Context, e Env, a tuneArm, domain string, steps int) (float64, error) {
-	key := fmt.Sprint(a.method, a.rank, domain, steps)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if lr, ok := t.rates[key]; ok {
-		return lr, nil
-	}
 	grid := learningRates
 	if e.Quick {
 		grid = grid[1:4]
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	work := fmt.Sprintf("learning rate: %s, rank %d, %s, %d steps", a.method, a.rank, domain, steps)
+	if lr, ok := t.rates[work]; ok {
+		return lr, nil
+	}
+	lr, err := once(ctx, e.shelf, work, func() (float64, error) { return t.choose(ctx, e, a, domain, steps, grid) })
+	if err == nil {
+		t.rates[work] = lr
+	}
+	return lr, err
+}
+
+// choose tries the grid.
+func (t *tuneTest) choose(ctx context.Context, e Env, a tuneArm, domain string, steps int, grid []float64) (float64, error) {
 	best, least := 0.0, math.Inf(1)
 	for _, lr := range grid {
 		loss, err := t.trial(ctx, e, a, domain, lr, steps)
@@ -227,7 +241,6 @@ func (t *tuneTest) rate(ctx context.Context, e Env, a tuneArm, domain string, st
 		}
 	}
 	e.Logf("learning rate %g on %s", best, domain)
-	t.rates[key] = best
 	return best, nil
 }
 

@@ -20,13 +20,13 @@ type reproduce struct {
 	Slugs  []string `arg:"" name:"slug" help:"Papers, by their names in the catalog; or mnist, the engine's own test."`
 	Quick  bool     `help:"The short version, within a minute: fewer steps and seeds."`
 	Seeds  int      `placeholder:"N" help:"Number of seeds, instead of the experiment's own."`
-	Resume bool     `help:"Go on with the interrupted run of these settings."`
+	Resume bool     `help:"Go on with the interrupted run of these settings, with what earlier runs of this version measured."`
 	Report string   `placeholder:"FILE" help:"HTML page to write; without it one beside the records."`
 }
 
 // Help shows examples.
 func (*reproduce) Help() string {
-	return `The paper's method and its baselines run with the same budget, seed after seed, and a rule that was written before the run gives the verdict. Records are kept in the folder TARE_STATE, else in the user's state folder.
+	return `The paper's method and its baselines run with the same budget, seed after seed, and a rule that was written before the run gives the verdict. Arms that several of the papers have run once for all of them. Records are kept in the folder TARE_STATE, else in the user's state folder.
 
 Examples:
   tare reproduce paca --quick
@@ -58,9 +58,10 @@ func (v *reproduce) run(a *app, experiments []lab.Experiment) error {
 		return err
 	}
 	defer store.Close()
+	shelf := &lab.Shelf{Store: store, Recall: v.Resume}
 	var records []*lab.Record
 	for _, x := range experiments {
-		r, err := v.measure(a, x, store)
+		r, err := v.measure(a, x, store, shelf)
 		if err != nil {
 			return err
 		}
@@ -113,11 +114,11 @@ func runnable() string {
 }
 
 // measure runs one experiment with progress in hundredths of its cells.
-func (v *reproduce) measure(a *app, x lab.Experiment, store *record.Store) (*lab.Record, error) {
+func (v *reproduce) measure(a *app, x lab.Experiment, store *record.Store, shelf *lab.Shelf) (*lab.Record, error) {
 	p := a.progress(x.Slug, "%")
 	defer p.done()
 	return lab.Run(a.ctx, x, lab.Options{
-		Quick: v.Quick, Seeds: v.Seeds, Store: store, Resume: v.Resume,
+		Quick: v.Quick, Seeds: v.Seeds, Store: store, Resume: v.Resume, Shelf: shelf,
 		Progress: func(e lab.Event) {
 			part := float64(e.Cell - 1)
 			if e.Steps > 0 {

@@ -27,6 +27,13 @@ var migrations = []string{
 		cell BLOB    NOT NULL, -- the cell's JSON
 		UNIQUE (run, arm, seed)
 	);`,
+	`CREATE TABLE shelf (
+		commit_id TEXT NOT NULL,
+		cpu       TEXT NOT NULL,
+		work      TEXT NOT NULL,
+		value     BLOB NOT NULL, -- JSON
+		PRIMARY KEY (commit_id, cpu, work)
+	);`,
 }
 
 // migrate runs the migrations that the file has not seen, all in one

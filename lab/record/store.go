@@ -33,8 +33,11 @@ type Store struct {
 	path string
 }
 
-// Store keeps the harness's cells and records.
-var _ lab.Store = (*Store)(nil)
+// Store keeps the harness's cells and records, and what experiments share.
+var (
+	_ lab.Store      = (*Store)(nil)
+	_ lab.ShelfStore = (*Store)(nil)
+)
 
 // Open opens the store at path, makes it and its folder where they are
 // missing, and brings an older file to the current form. The error for a file
@@ -182,6 +185,25 @@ func (s *Store) Finish(ctx context.Context, run int64, r *lab.Record) error {
 		return errors.Join(fmt.Errorf("record: %s: run %d: %w", s.path, run, ErrNone), err)
 	}
 	return nil
+}
+
+// Recall implements lab.ShelfStore.
+func (s *Store) Recall(ctx context.Context, commit, cpu, work string) ([]byte, error) {
+	var value []byte
+	err := s.db.QueryRowContext(ctx,
+		`SELECT value FROM shelf WHERE commit_id = ? AND cpu = ? AND work = ?`, commit, cpu, work).Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	return value, s.wrap("recalling "+work, err)
+}
+
+// Keep implements lab.ShelfStore.
+func (s *Store) Keep(ctx context.Context, commit, cpu, work string, value []byte) error {
+	_, err := s.db.ExecContext(ctx,
+		`INSERT INTO shelf (commit_id, cpu, work, value) VALUES (?, ?, ?, ?)
+		 ON CONFLICT (commit_id, cpu, work) DO UPDATE SET value = excluded.value`, commit, cpu, work, value)
+	return s.wrap("keeping "+work, err)
 }
 
 // Save keeps a finished record that no run of this store led to, and returns

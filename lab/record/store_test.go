@@ -221,3 +221,24 @@ func TestNewerFileIsRefused(t *testing.T) {
 		t.Errorf("newer file: %v", err)
 	}
 }
+
+func TestShelf(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "records.db")
+	s := open(t, path)
+	if v, err := s.Recall(t.Context(), "abc", "cpu", "lora"); v != nil || err != nil {
+		t.Errorf("an empty shelf gave %q, %v", v, err)
+	}
+	for _, v := range []string{"1", "2"} {
+		if err := s.Keep(t.Context(), "abc", "cpu", "lora", []byte(v)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close()
+	s = open(t, path)
+	if v, err := s.Recall(t.Context(), "abc", "cpu", "lora"); string(v) != "2" || err != nil {
+		t.Errorf("recalled %q, %v, want the last that was kept", v, err)
+	}
+	if v, err := s.Recall(t.Context(), "abd", "cpu", "lora"); v != nil || err != nil {
+		t.Errorf("another commit gave %q, %v", v, err)
+	}
+}
