@@ -173,18 +173,22 @@ func (b convBlock) apply(tp *grad.Tape, x *grad.Value, g grad.Grid) (*grad.Value
 // Logits returns the scores [n, classes] of images x [n, Channels·Height·Width].
 func (m *CNN) Logits(tp *grad.Tape, x *grad.Value) *grad.Value {
 	return tp.Scope(func() *grad.Value {
-		n := x.Rows
-		x, g := m.Options.grid(tp, x)
-		for _, stage := range m.stages {
-			x, g = m.stage(tp, x, g, stage)
-		}
-		if m.Options.Flatten {
-			x = tp.Reshape(x, n, x.Rows/n*x.Cols)
-		} else {
-			x = tp.GlobalAvgPool(x, g)
-		}
-		return m.head.Apply(tp, tp.Dropout(x, m.Options.Dropout))
+		return m.head.Apply(tp, tp.Dropout(m.Features(tp, x), m.Options.Dropout))
 	})
+}
+
+// Features returns what the classifier sees of images x [n, Channels·Height·Width], a
+// row each.
+func (m *CNN) Features(tp *grad.Tape, x *grad.Value) *grad.Value {
+	n := x.Rows
+	x, g := m.Options.grid(tp, x)
+	for _, stage := range m.stages {
+		x, g = m.stage(tp, x, g, stage)
+	}
+	if m.Options.Flatten {
+		return tp.Reshape(x, n, x.Rows/n*x.Cols)
+	}
+	return tp.GlobalAvgPool(x, g)
 }
 
 func (m *CNN) stage(tp *grad.Tape, x *grad.Value, g grad.Grid, stage []convBlock) (*grad.Value, grad.Grid) {
