@@ -81,12 +81,21 @@ func TrainMLP(ctx context.Context, training, test *data.Images, seed uint64, pro
 // TrainCNN trains four 3×3 convolutions with batch norms in two stages, on images that
 // are shifted by up to two pixels.
 func TrainCNN(ctx context.Context, training, test *data.Images, seed uint64, progress func(done, total int)) (Record, error) {
-	return setup{
+	_, r, err := CNN(ctx, training, test, seed, progress)
+	return r, err
+}
+
+// CNN is TrainCNN, and returns the network too.
+func CNN(ctx context.Context, training, test *data.Images, seed uint64, progress func(done, total int)) (*model.CNN, Record, error) {
+	var m *model.CNN
+	r, err := setup{
 		name: "cnn", epochs: 3, batch: 100, lr: 3e-3, shift: 2, optimizer: adamw(0.01),
-		build: func(i model.Images, seed uint64) (network, error) {
-			return model.NewCNN(model.CNNOptions{Images: i, Stages: [][]int{{16}, {32, 32}, {64}}, Norm: "batch", Flatten: true}, seed)
+		build: func(i model.Images, seed uint64) (_ network, err error) {
+			m, err = model.NewCNN(model.CNNOptions{Images: i, Stages: [][]int{{16}, {32, 32}, {64}}, Norm: "batch", Flatten: true}, seed)
+			return m, err
 		},
 	}.run(ctx, training, test, seed, progress)
+	return m, r, err
 }
 
 // TrainResNet trains a ResNet-20.
