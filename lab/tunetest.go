@@ -113,7 +113,7 @@ func (a tuneArm) measure(ctx context.Context, e Env, seed uint64) (Measurement, 
 	if err != nil {
 		return Measurement{}, err
 	}
-	if err := train(ctx, e, run); err != nil {
+	if err := runToEnd(ctx, e, run); err != nil {
 		return Measurement{}, err
 	}
 	forgot, err := eval.Loss(ctx, run.Model, t.source, 0, nil)
@@ -189,7 +189,7 @@ func (t *tuneTest) arithmetic(ctx context.Context, e Env, a tuneArm, n lengths, 
 	if err != nil {
 		return err
 	}
-	if err := train(ctx, e, run); err != nil {
+	if err := runToEnd(ctx, e, run); err != nil {
 		return err
 	}
 	questions := make([]eval.Question, len(test))
@@ -201,8 +201,8 @@ func (t *tuneTest) arithmetic(ctx context.Context, e Env, a tuneArm, n lengths, 
 	return err
 }
 
-// train runs to the end, reporting progress.
-func train(ctx context.Context, e Env, run *tuning.Run) error {
+// runToEnd trains, reporting progress.
+func runToEnd(ctx context.Context, e Env, run *tuning.Run) error {
 	return run.Train(ctx, tuning.Watch{Step: func(r *tuning.Run) {
 		e.Step(r.Loop.Step, r.Recipe.Steps, fmt.Sprintf("loss %.3f", r.Loop.Loss))
 	}})
@@ -256,7 +256,7 @@ func (t *tuneTest) trial(ctx context.Context, e Env, a tuneArm, domain string, l
 	if err != nil {
 		return 0, err
 	}
-	if err := train(ctx, e, run); err != nil {
+	if err := runToEnd(ctx, e, run); err != nil {
 		if ctx.Err() != nil {
 			return 0, err
 		}
