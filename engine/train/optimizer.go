@@ -49,6 +49,16 @@ func (l *Loop) SetPart(p *grad.Param, part grad.Part) error {
 	return o.Reindex(p, from)
 }
 
+// Rest freezes p until its Part is set again, from a StepBeginner: it has no gradient,
+// the loop holds none for it, and the optimizer's state waits.
+func (l *Loop) Rest(p *grad.Param) {
+	p.Part = grad.Part{}
+	if g, held := l.held[p]; held {
+		l.Tape.Ledger.Add(grad.Gradients, -4*int64(len(g)))
+		delete(l.held, p)
+	}
+}
+
 // State is named tensors in a stable order.
 type State []Named
 
