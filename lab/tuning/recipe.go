@@ -183,20 +183,41 @@ func (r *Recipe) method() (adapt.Method, adapt.Options, error) {
 	return m, o, o.Validate()
 }
 
-// SetOptions sets fields of the struct that o points to by their yaml names. An
-// unknown name is refused with the nearest known one.
-func SetOptions(o any, values map[string]string) error {
+// SetOptions sets fields of the struct that o points to by their yaml names. What a
+// method over another does not know is set in the other. An unknown name is refused
+// with the nearest known one.
+func SetOptions(o any, values map[string]string) error { return setOptions(o, values, nil) }
+
+// setOptions is SetOptions where the names in above are known already.
+func setOptions(o any, values map[string]string, above []string) error {
 	known, err := optionNames(o)
 	if err != nil {
 		return err
 	}
-	doc := ""
+	outer, over := o.(adapt.Outer)
+	doc, rest := "", map[string]string{}
 	for _, key := range slices.Sorted(maps.Keys(values)) {
-		if !slices.Contains(known, key) {
-			return unknownKey("option", key, known)
+		switch {
+		case slices.Contains(known, key):
+			doc += key + ": " + values[key] + "\n"
+		case over:
+			rest[key] = values[key]
+		default:
+			return unknownKey("option", key, append(known, above...))
 		}
-		doc += key + ": " + values[key] + "\n"
 	}
+	if err := decodeOptions(o, doc); err != nil || len(rest) == 0 {
+		return err
+	}
+	inside, err := outer.Inside()
+	if err != nil {
+		return err
+	}
+	return setOptions(inside, rest, append(known, above...))
+}
+
+// decodeOptions reads a YAML mapping into a struct.
+func decodeOptions(o any, doc string) error {
 	if doc == "" {
 		return nil
 	}

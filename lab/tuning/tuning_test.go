@@ -51,6 +51,7 @@ func recipes() map[string]Recipe {
 		Full: nil, "lora": {"rank": "4", "dropout": "0.2"}, "bone": {"rank": "4"}, "bat": {"rank": "8"}, "paca": {"rank": "4"},
 		"eva": {"rank": "3", "rho": "2"}, "adalora": {"rank": "2", "init_rank": "4", "every": "2", "finish": "0.3"},
 		"lift": {"density": "0.1", "update_interval": "2"}, "sparse": {"rank": "2", "choice": "random"}, "s2ft": {"ratio": "0.3", "choice": "gradient"},
+		"ist": {"rank": "4", "score_every": "2"},
 	} {
 		r := Default()
 		r.Method, r.Options, r.Steps, r.Batch, r.SeqLen, r.LR, r.Warmup = method, options, 12, 2, 16, 5e-3, 2
@@ -74,6 +75,12 @@ func recipes() map[string]Recipe {
 	r = out["paca"]
 	r.Base = BaseStored
 	out["paca over a mapped file"] = r
+	r = out["ist"]
+	r.Base, r.Accumulate, r.Clip, r.Options = BaseQ4, 2, 0.5, map[string]string{"over": "paca", "rank": "4", "score_every": "2"}
+	out["ist over paca over q4, clipped"] = r
+	r = out["ist"]
+	r.EMA, r.Options = 0.7, map[string]string{"over": "eva", "rank": "3", "uniform": "true"}
+	out["ist over eva, averaged"] = r
 	r = out[Full]
 	r.Precision = PrecisionBF16
 	out["full in bf16 products"] = r

@@ -1,6 +1,7 @@
 package adapt
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"path/filepath"
@@ -22,7 +23,7 @@ import (
 var family = map[string]traits{
 	"lora":    {options: func() Options { return &LoRA{Rank: 4, Alpha: 8} }, trained: func(r, out, in int) int { return r * (in + out) }},
 	"dora":    {options: func() Options { return &DoRA{Rank: 4, Alpha: 8} }, trained: func(r, out, in int) int { return r*(in+out) + out }, detached: true},
-	"pissa":   {options: func() Options { return &PiSSA{Rank: 4, Alpha: 8} }, trained: func(r, out, in int) int { return r / 2 * (in + out) }, savedAs: "lora"},
+	"pissa":   {options: func() Options { return &PiSSA{Rank: 4, Alpha: 8} }, trained: func(r, out, in int) int { return r / 2 * (in + out) }, savedAs: "lora", savedRank: 2, tolerance: 1e-5},
 	"eva":     {options: func() Options { o := NewEVA(); o.Rank, o.Alpha = 4, 8; return o }, trained: func(r, out, in int) int { return r * (in + out) }},
 	"adalora": {options: func() Options { o := NewAdaLoRA(); o.Rank, o.Init = 4, 6; return o }, trained: func(_, out, in int) int { return 6 * (in + out + 1) }},
 	"bone":    {options: func() Options { return &Bone{Rank: 6} }, trained: func(r, out, in int) int { return r * out }}, // divides neither dimension
@@ -36,6 +37,7 @@ var family = map[string]traits{
 		return 10 * out // 0.4 of 24 channels
 	}},
 	"paca": {options: func() Options { return &PaCA{Rank: 5, Choice: "random"} }, trained: func(r, out, in int) int { return r * out }},
+	"ist":  {options: func() Options { o := NewIST(); o.Inner = &LoRA{Rank: 4, Alpha: 8}; return o }, trained: func(r, out, in int) int { return r * (in + out) }, savedAs: "lora"},
 }
 
 type traits struct {
@@ -46,7 +48,8 @@ type traits struct {
 	targets  []string                 // nil for testTargets
 	// how far logits may be from those before saving, for a method that saves differences
 	tolerance float64
-	savedAs   string // the method that its files open as, which trains twice the rank; empty for its own
+	savedAs   string // the method that its files open as; empty for its own
+	savedRank int64  // what the rank is multiplied by there; 0 for 1
 }
 
 var testTargets = []string{"q_proj", "v_proj", "down_proj"}
@@ -57,9 +60,14 @@ func tinyConfig() *model.Config {
 }
 
 // newTiny returns a small model with weights so large that every path matters.
-func newTiny(t *testing.T) *model.Llama {
+func newTiny(t *testing.T) *model.Llama { return newDeep(t, 2) }
+
+// newDeep returns such a model of n layers.
+func newDeep(t *testing.T, n int) *model.Llama {
 	t.Helper()
-	m, err := model.NewLlama(tinyConfig(), 1)
+	c := tinyConfig()
+	c.Layers = n
+	m, err := model.NewLlama(c, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,10 +275,8 @@ func TestSaveAndLoad(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		opensAs, tolerance, times := row.Name, family[row.Name].tolerance, int64(1)
-		if as := family[row.Name].savedAs; as != "" {
-			opensAs, tolerance, times = as, 1e-5, 2
-		}
+		tr := family[row.Name]
+		opensAs, tolerance, times := cmp.Or(tr.savedAs, row.Name), tr.tolerance, max(1, tr.savedRank)
 		if b.Method.Name != opensAs || len(b.Layers) != len(a.Layers) {
 			t.Errorf("loaded as %s on %d layers", b.Method.Name, len(b.Layers))
 		}

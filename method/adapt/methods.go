@@ -20,7 +20,7 @@ import (
 type Method struct {
 	Name string         // as recipes and flags say it
 	Slug string         // its page in the catalog; empty for a baseline
-	PEFT []string       // the peft_type values of files it reads; the first is written
+	PEFT []string       // the peft_type values of files it reads; the first is written. None where files are another method's
 	New  func() Options // options with their defaults
 }
 
@@ -38,6 +38,7 @@ func Methods() []Method {
 		{"sparse", "", []string{"SPARSE"}, func() Options { return NewSparse() }},
 		{"s2ft", "s2ft", []string{"S2FT"}, func() Options { return NewS2FT() }},
 		{"paca", "paca", []string{"PACA"}, func() Options { return NewPaCA() }},
+		{"ist", "ist", nil, func() Options { return NewIST() }},
 	}
 }
 

@@ -37,6 +37,7 @@ var exports = []struct {
 	{"bone-miss", &adapt.Bone{Rank: 8, MiSS: true}, []string{"q_proj", "gate_proj"}},
 	{"bat", &adapt.Bat{Rank: 8}, []string{adapt.AllLinear}},
 	{"paca", &adapt.PaCA{Rank: 6, Choice: "random"}, []string{adapt.AllLinear}},
+	{"ist", &adapt.IST{Over: "bone", Inner: &adapt.Bone{Rank: 4}, To: 0.25, Sets: 3, Every: 10, Rate: 10}, []string{adapt.AllLinear}},
 }
 
 // prunedAdaLoRA is left with other ranks in every layer, one of them 0.

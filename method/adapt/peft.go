@@ -19,8 +19,11 @@ const peftPrefix = "base_model.model."
 // adapter_model.safetensors. base is the name or path of the model it belongs to.
 func (a *Adapter) Save(dir, base string) error {
 	config := map[string]any{
-		"peft_type": a.Method.PEFT[0], "task_type": "CAUSAL_LM", "base_model_name_or_path": base,
+		"task_type": "CAUSAL_LM", "base_model_name_or_path": base,
 		"target_modules": a.savedTargets(), "inference_mode": true, "bias": "none",
+	}
+	if len(a.Method.PEFT) > 0 {
+		config["peft_type"] = a.Method.PEFT[0]
 	}
 	for key, v := range a.Options.Config() {
 		config[key] = v
