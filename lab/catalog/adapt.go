@@ -27,7 +27,7 @@ func adapt() []Paper {
 			Plan:  Plan{Test: tuneTest, Own: "Seconds a step and peak bytes against full fine-tuning and LoRA, with heads and channels chosen at random, by weight, by activation, by their product and by gradient; adapters are fused, unfused and switched exactly.", Baselines: "LoRA, full fine-tuning"},
 		},
 		{
-			Number: 15, Slug: "ist", API: "adapt.IST", Verb: "tare tune",
+			Number: 15, Slug: "ist", State: Runs, API: "adapt.IST", Verb: "tare tune",
 			Title: "Layer-wise Importance Matters: Less Memory for Better Performance in Parameter-efficient Fine-tuning of Large Language Models",
 			Claim: "Learning how much each layer matters and training only the adapters of a few sampled layers at each step needs less memory and gives better accuracy than training all of them, whichever adapter it is put on.",
 			Plan:  Plan{Test: tuneTest, Own: "Put on LoRA and on two further adapters, with a quarter of the layers trained at each step; the layers' scores are drawn over the steps.", Baselines: "the same adapter on all layers; layers sampled at random with frozen scores"},
