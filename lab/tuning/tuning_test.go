@@ -73,6 +73,9 @@ func recipes() map[string]Recipe {
 	r.Base, r.Checkpoint = BaseQ4, true
 	out["paca over q4, checkpointed"] = r
 	r = out["paca"]
+	r.Base, r.Options = BaseQ4, map[string]string{"rank": "4", "choice": "gradient"}
+	out["paca by gradient over q4"] = r
+	r = out["paca"]
 	r.Base = BaseStored
 	out["paca over a mapped file"] = r
 	r = out["ist"]

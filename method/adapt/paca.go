@@ -23,18 +23,20 @@ import (
 // parameter whose columns train. Over a packed weight the columns are held in f32
 // beside the rest, whose columns are zero: y = Q(W without C) x + P x[:, C].
 //
-// Trained entries: r·out a layer. Merging is the identity. Files hold the columns
-// and their indices, as the authors' code does: it stores W[:, C]·r/alpha, and we
-// write alpha = r.
+// C is random, or the columns of largest norm, or those whose gradient dL/dW[:, j] is
+// largest over a few micro-batches. Trained entries: r·out a layer. Merging is the
+// identity. Files hold the columns and their indices, as the authors' code does: it
+// stores W[:, C]·r/alpha, and we write alpha = r.
 type PaCA struct {
-	Rank   int    `yaml:"rank" help:"Columns that train in each target." default:"16"`
-	Choice string `yaml:"choice" help:"Which columns: random, or norm for those of largest norm." default:"random"`
+	Rank    int    `yaml:"rank" help:"Columns that train in each target." default:"16"`
+	Choice  string `yaml:"choice" help:"Which columns: random, norm for those of largest norm, gradient for those of largest gradient before the first step." default:"random"`
+	Batches int    `yaml:"batches" help:"Micro-batches that gradients are measured on." default:"4"`
 
 	stored float32 // alpha/r of the file that is being read; 0 means 1
 }
 
 // NewPaCA returns the defaults: 16 random columns.
-func NewPaCA() *PaCA { return &PaCA{Rank: 16, Choice: "random"} }
+func NewPaCA() *PaCA { return &PaCA{Rank: 16, Choice: "random", Batches: 4} }
 
 // Validate implements Options.
 func (o *PaCA) Validate() error {
@@ -42,8 +44,11 @@ func (o *PaCA) Validate() error {
 	if o.Rank < 1 {
 		errs = append(errs, fmt.Errorf("adapt: paca: rank %d, want at least 1", o.Rank))
 	}
-	if o.Choice != "random" && o.Choice != "norm" {
-		errs = append(errs, fmt.Errorf("adapt: paca: choice %q, want random or norm", o.Choice))
+	if !slices.Contains([]string{"random", "norm", "gradient"}, o.Choice) {
+		errs = append(errs, fmt.Errorf("adapt: paca: choice %q, want random, norm or gradient", o.Choice))
+	}
+	if o.Choice == "gradient" && o.Batches < 1 {
+		errs = append(errs, fmt.Errorf("adapt: paca: batches %d, want at least 1", o.Batches))
 	}
 	return errors.Join(errs...)
 }
@@ -76,16 +81,17 @@ func largestColumns(w nn.Weight, r int) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := m.Dim(1)
-	norms, order := make([]float64, in), make([]int, in)
-	for i, v := range m.F32() {
-		norms[i%in] += float64(v) * float64(v)
-	}
+	return largest(columnSquares(make([]float64, m.Dim(1)), m.F32()), r), nil
+}
+
+// largest returns the places of the r largest scores, of equal ones the first.
+func largest(score []float64, r int) []int {
+	order := make([]int, len(score))
 	for i := range order {
 		order[i] = i
 	}
-	sort.SliceStable(order, func(i, j int) bool { return norms[order[i]] > norms[order[j]] })
-	return order[:r], nil
+	sort.SliceStable(order, func(i, j int) bool { return score[order[i]] > score[order[j]] })
+	return order[:r]
 }
 
 // Config implements Options.
@@ -95,7 +101,7 @@ func (o *PaCA) Config() map[string]any {
 
 // SetConfig implements Options.
 func (o *PaCA) SetConfig(c map[string]any) error {
-	o.Rank, o.Choice = integer(c, "r", 16), "random"
+	o.Rank, o.Choice = integer(c, "r", 16), "random" // which are in the file
 	alpha := number(c, "paca_alpha", float64(o.Rank))
 	if !(alpha > 0) || math.IsInf(alpha, 0) {
 		return fmt.Errorf("adapt: paca: paca_alpha is %g, want a positive number", alpha)
