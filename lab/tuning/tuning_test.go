@@ -51,7 +51,7 @@ func recipes() map[string]Recipe {
 		Full: nil, "lora": {"rank": "4", "dropout": "0.2"}, "bone": {"rank": "4"}, "bat": {"rank": "8"}, "paca": {"rank": "4"},
 		"eva": {"rank": "3", "rho": "2"}, "adalora": {"rank": "2", "init_rank": "4", "every": "2", "finish": "0.3"},
 		"lift": {"density": "0.1", "update_interval": "2"}, "sparse": {"rank": "2", "choice": "random"}, "s2ft": {"ratio": "0.3", "choice": "gradient"},
-		"ist": {"rank": "4", "score_every": "2"},
+		"ist": {"rank": "4", "score_every": "2"}, "bitfit": {"norms": "true"},
 	} {
 		r := Default()
 		r.Method, r.Options, r.Steps, r.Batch, r.SeqLen, r.LR, r.Warmup = method, options, 12, 2, 16, 5e-3, 2

@@ -152,8 +152,8 @@ func (o *AdaLoRA) SetConfig(c map[string]any) error {
 	if o.Alpha <= 0 { // PEFT's scale is 1 then
 		o.Alpha = float64(o.Init)
 	}
-	if truth(c, "fan_in_fan_out") || truth(c, "use_dora") {
-		return errors.New("adapt: adalora: fan_in_fan_out or use_dora is set, which is not supported")
+	if truth(c, "use_dora") {
+		return errors.New("adapt: adalora: use_dora is set, which is not supported")
 	}
 	if err := basePlain("adalora", c); err != nil {
 		return err

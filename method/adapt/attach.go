@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 
@@ -25,6 +26,9 @@ type Adapter struct {
 	Targets []string // as asked for
 	Layers  []*nn.Linear
 	Holds   []Attached // one for each of Layers
+	// Beside are the parameters that train whole beside the layers: a classifier's head,
+	// and what the method names. Files hold them under their own names.
+	Beside []*grad.Param
 
 	bases []nn.Weight
 }
@@ -45,10 +49,18 @@ func (u unfit) Unwrap() error        { return u.error }
 // AllLinear as a target means every linear layer but the output head.
 const AllLinear = "all-linear"
 
+// headModule is the name of a classifier's head, which is a layer or several.
+const headModule = "classifier"
+
+func isHead(name string) bool {
+	return name == "lm_head" || name == headModule || strings.HasPrefix(name, headModule+".")
+}
+
 // Attach freezes every parameter of m and puts the method on the target layers. A
 // target is the last part of a layer's name ("q_proj"), its whole name, a suffix of
 // it, or AllLinear; a single target with regexp characters must match the whole
-// name, as in PEFT. On an error the model is left as it was.
+// name, as in PEFT. A classifier's head, which mostly begins untrained, trains whole
+// beside them unless it is a target. On an error the model is left as it was.
 func Attach(m Model, method Method, o Options, targets []string, seed uint64) (*Adapter, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -66,26 +78,62 @@ func Attach(m Model, method Method, o Options, targets []string, seed uint64) (*
 		p.Part = grad.Part{}
 	}
 	a := &Adapter{Method: method, Options: o, Targets: targets}
-	attach := o.Attach
-	if c, ok := o.(Coupler); ok {
-		attach, err = c.Couple(m, layers, seed)
-	}
-	for _, l := range layers {
-		var hold Attached
-		base := l.Weight
-		if err == nil {
-			hold, err = attach(l, seedFor(seed, l.Name))
+	if err := a.attach(m, layers, seed); err != nil {
+		a.Detach()
+		for p, part := range was {
+			p.Part = part
 		}
-		if err != nil {
-			a.Detach()
-			for p, part := range was {
-				p.Part = part
-			}
-			return nil, unfit{err}
-		}
-		a.Layers, a.Holds, a.bases = append(a.Layers, l), append(a.Holds, hold), append(a.bases, base)
+		return nil, unfit{err}
 	}
 	return a, nil
+}
+
+// attach puts the method on the layers and lets what stands beside them train.
+func (a *Adapter) attach(m Model, layers []*nn.Linear, seed uint64) error {
+	attach := a.Options.Attach
+	if c, ok := a.Options.(Coupler); ok {
+		var err error
+		if attach, err = c.Couple(m, layers, seed); err != nil {
+			return err
+		}
+	}
+	for _, l := range layers {
+		base := l.Weight
+		hold, err := attach(l, seedFor(seed, l.Name))
+		if err != nil {
+			return err
+		}
+		if hold != nil {
+			a.Layers, a.Holds, a.bases = append(a.Layers, l), append(a.Holds, hold), append(a.bases, base)
+		}
+	}
+	beside := headOf(m, layers)
+	if c, ok := a.Options.(Companion); ok {
+		more, err := c.Beside(m)
+		if err != nil {
+			return err
+		}
+		beside = append(beside, more...)
+	}
+	for _, p := range beside {
+		if err := makeTrainable(p); err != nil {
+			return err
+		}
+		p.Part = grad.Whole
+		a.Beside = append(a.Beside, p)
+	}
+	return nil
+}
+
+// headOf returns the parameters of a classifier's head but those of target layers.
+func headOf(m Model, targets []*nn.Linear) []*grad.Param {
+	var ps []*grad.Param
+	for _, l := range m.Linears() {
+		if l.Name != "lm_head" && isHead(l.Name) && !slices.Contains(targets, l) {
+			ps = append(ps, l.Params()...)
+		}
+	}
+	return ps
 }
 
 // Targeter is an Options with targets of its own where none are named.
@@ -130,7 +178,7 @@ func Select(layers []*nn.Linear, targets []string) ([]*nn.Linear, error) {
 	for _, l := range layers {
 		hit := false
 		for i, t := range targets {
-			if pattern != nil && pattern.MatchString(l.Name) || t == AllLinear && l.Name != "lm_head" || l.Name == t || strings.HasSuffix(l.Name, "."+t) {
+			if pattern != nil && pattern.MatchString(l.Name) || t == AllLinear && !isHead(l.Name) || l.Name == t || strings.HasSuffix(l.Name, "."+t) {
 				hit, matched[i] = true, true
 			}
 		}
@@ -182,7 +230,7 @@ func (a *Adapter) Params() []*grad.Param {
 			}
 		}
 	}
-	return ps
+	return append(ps, a.Beside...)
 }
 
 // Detach takes the method off again: every layer holds the weight it had. What was

@@ -83,7 +83,8 @@ func (o *IST) Inside() (Options, error) {
 func layerwise(o Options) bool {
 	_, couples := o.(Coupler)
 	_, hooks := o.(Hooked)
-	return !couples && !hooks
+	_, more := o.(Companion)
+	return !couples && !hooks && !more
 }
 
 // Validate implements Options.

@@ -145,10 +145,7 @@ func (o *LoRA) SetConfig(c map[string]any) error {
 func (o *LoRA) setConfig(method string, c map[string]any) error {
 	o.Rank, o.Alpha, o.Dropout = integer(c, "r", 8), number(c, "lora_alpha", 8), number(c, "lora_dropout", 0)
 	o.RSLoRA = truth(c, "use_rslora")
-	if truth(c, "fan_in_fan_out") {
-		return fmt.Errorf("adapt: %s: fan_in_fan_out is set, which is not supported", method)
-	}
-	var err error
+	var err error // fan_in_fan_out tells how the base is stored, which A and B do not mind
 	if o.RankPattern, err = patternOf(c, "rank_pattern", func(v float64) int { return int(v) }); err != nil {
 		return fmt.Errorf("adapt: %s: %w", method, err)
 	}

@@ -39,6 +39,7 @@ func Methods() []Method {
 		{"s2ft", "s2ft", []string{"S2FT"}, func() Options { return NewS2FT() }},
 		{"paca", "paca", []string{"PACA"}, func() Options { return NewPaCA() }},
 		{"ist", "ist", nil, func() Options { return NewIST() }},
+		{"bitfit", "", []string{"BITFIT"}, func() Options { return NewBitFit() }},
 	}
 }
 
@@ -59,7 +60,7 @@ type Options interface {
 	// Validate says all that is wrong at once.
 	Validate() error
 	// Attach puts the method on one layer, whose weight is frozen. seed differs from
-	// layer to layer.
+	// layer to layer. A layer that has nothing for the method gets none: nil.
 	Attach(l *nn.Linear, seed uint64) (Attached, error)
 	// Config returns the method's own keys of adapter_config.json.
 	Config() map[string]any
@@ -76,6 +77,12 @@ type Attached interface {
 	State() []Named
 	// Restore takes the tensors of a file.
 	Restore(state map[string]*tensor.Tensor) error
+}
+
+// Companion is an Options that also trains parameters which are no linear layer's, such
+// as norms. They train whole.
+type Companion interface {
+	Beside(m Model) ([]*grad.Param, error)
 }
 
 // Named is a tensor of an adapter file; Name follows the layer's name and a dot.

@@ -38,6 +38,15 @@ func (a *Adapter) Save(dir, base string) error {
 			tensors = append(tensors, checkpoint.NamedTensor{Name: name, Tensor: s.Tensor})
 		}
 	}
+	for _, p := range a.Beside {
+		if at := p.Value.FirstNonFinite(); at >= 0 {
+			return fmt.Errorf("adapt: save %s: entry %d is NaN or Inf: %w", p.Name, at, checkpoint.ErrNonFinite)
+		}
+		tensors = append(tensors, checkpoint.NamedTensor{Name: peftPrefix + p.Name, Tensor: p.Value})
+		if isHead(p.Name) {
+			config["task_type"], config["modules_to_save"] = "SEQ_CLS", []string{headModule}
+		}
+	}
 	return checkpoint.SaveAdapter(dir, config, tensors)
 }
 
@@ -46,6 +55,9 @@ func (a *Adapter) Save(dir, base string) error {
 func (a *Adapter) savedTargets() any {
 	if len(a.Targets) == 1 && isPattern(a.Targets[0]) {
 		return a.Targets[0]
+	}
+	if len(a.Layers) == 0 {
+		return AllLinear
 	}
 	if len(a.Targets) == 0 || slices.Contains(a.Targets, AllLinear) {
 		return kinds(a.Layers)
@@ -77,7 +89,7 @@ func Load(dir string, m Model) (*Adapter, error) {
 // attachSaved attaches the method that an adapter_config.json describes.
 func attachSaved(config map[string]any, m Model) (*Adapter, error) {
 	for _, key := range []string{
-		"modules_to_save", "layers_to_transform", "layer_replication", "exclude_modules", "target_parameters",
+		"layers_to_transform", "layer_replication", "exclude_modules", "target_parameters",
 		"trainable_token_indices", "alora_invocation_tokens", "arrow_config", "lora_bias", "use_qalora",
 	} {
 		if isSet(config[key]) {
@@ -86,6 +98,9 @@ func attachSaved(config map[string]any, m Model) (*Adapter, error) {
 	}
 	if bias, ok := config["bias"].(string); ok && bias != "none" {
 		return nil, fmt.Errorf("adapter_config.json sets bias = %q, want none: biases are not adapted", bias)
+	}
+	if err := checkSavedModules(config["modules_to_save"]); err != nil {
+		return nil, err
 	}
 	targets, err := targetsOf(config["target_modules"])
 	if err != nil {
@@ -96,6 +111,21 @@ func attachSaved(config map[string]any, m Model) (*Adapter, error) {
 		return nil, err
 	}
 	return Attach(m, method, o, targets, 0)
+}
+
+// checkSavedModules refuses a modules_to_save that names more than a classifier's head;
+// PEFT lists the head under both of the names that models give it.
+func checkSavedModules(v any) error {
+	if !isSet(v) {
+		return nil
+	}
+	names, _ := v.([]any)
+	for _, name := range names {
+		if name != headModule && name != "score" {
+			return fmt.Errorf("adapter_config.json sets modules_to_save = %v; of modules that train whole only a head named %s is supported", v, headModule)
+		}
+	}
+	return nil
 }
 
 // isSet reports whether a value of a configuration says more than nothing.
@@ -162,9 +192,21 @@ func methodOf(config map[string]any) (Method, Options, error) {
 // restore gives every layer its tensors of the file. All names are checked before
 // anything is changed.
 func (a *Adapter) restore(file *checkpoint.Adapter) error {
-	states, err := a.sortByLayer(file)
+	states, left, err := a.sortByLayer(file)
 	if err != nil {
 		return err
+	}
+	beside := map[string]*tensor.Tensor{}
+	for _, p := range a.Beside {
+		name := peftPrefix + p.Name
+		if left[name] == nil {
+			return fmt.Errorf("the file has no %s: %w", name, checkpoint.ErrMissing)
+		}
+		beside[name] = left[name]
+		delete(left, name)
+	}
+	if len(left) > 0 {
+		return unplaced("", left)
 	}
 	for i, l := range a.Layers {
 		own := a.Holds[i].State()
@@ -184,36 +226,38 @@ func (a *Adapter) restore(file *checkpoint.Adapter) error {
 			return fmt.Errorf("layer %s: %w", l.Name, err)
 		}
 	}
+	for _, p := range a.Beside {
+		if err := restore(p.Value, beside, peftPrefix+p.Name); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
 // sortByLayer returns the file's tensors for each of a.Layers, by their name after
-// the layer's.
-func (a *Adapter) sortByLayer(file *checkpoint.Adapter) ([]map[string]*tensor.Tensor, error) {
+// the layer's, and those of no layer.
+func (a *Adapter) sortByLayer(file *checkpoint.Adapter) ([]map[string]*tensor.Tensor, map[string]*tensor.Tensor, error) {
 	states := make([]map[string]*tensor.Tensor, len(a.Layers))
 	index := map[string]int{}
 	for i, l := range a.Layers {
 		states[i], index[peftPrefix+l.Name] = map[string]*tensor.Tensor{}, i
 	}
-	left := map[string]*tensor.Tensor{}
+	rest := map[string]*tensor.Tensor{}
 	for _, name := range file.Names() {
 		t, err := file.Tensor(name)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if at := t.FirstNonFinite(); at >= 0 {
-			return nil, fmt.Errorf("tensor %q: entry %d is NaN or Inf: %w", name, at, checkpoint.ErrNonFinite)
+			return nil, nil, fmt.Errorf("tensor %q: entry %d is NaN or Inf: %w", name, at, checkpoint.ErrNonFinite)
 		}
-		if i, rest, ok := layerOf(name, index); ok {
-			states[i][rest] = t
+		if i, own, ok := layerOf(name, index); ok {
+			states[i][own] = t
 		} else {
-			left[name] = t
+			rest[name] = t
 		}
 	}
-	if len(left) > 0 {
-		return nil, unplaced("", left)
-	}
-	return states, nil
+	return states, rest, nil
 }
 
 // layerOf splits a tensor's name after the name of a layer.
