@@ -52,15 +52,13 @@ const AllLinear = "all-linear"
 // headModule is the name of a classifier's head, which is a layer or several.
 const headModule = "classifier"
 
-func isHead(name string) bool {
-	return name == "lm_head" || name == headModule || strings.HasPrefix(name, headModule+".")
-}
+func ofHead(name string) bool { return name == headModule || strings.HasPrefix(name, headModule+".") }
 
 // Attach freezes every parameter of m and puts the method on the target layers. A
 // target is the last part of a layer's name ("q_proj"), its whole name, a suffix of
 // it, or AllLinear; a single target with regexp characters must match the whole
 // name, as in PEFT. A classifier's head, which mostly begins untrained, trains whole
-// beside them unless it is a target. On an error the model is left as it was.
+// beside them unless its whole name is a target. On an error the model is left as it was.
 func Attach(m Model, method Method, o Options, targets []string, seed uint64) (*Adapter, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -129,7 +127,7 @@ func (a *Adapter) attach(m Model, layers []*nn.Linear, seed uint64) error {
 func headOf(m Model, targets []*nn.Linear) []*grad.Param {
 	var ps []*grad.Param
 	for _, l := range m.Linears() {
-		if l.Name != "lm_head" && isHead(l.Name) && !slices.Contains(targets, l) {
+		if ofHead(l.Name) && !slices.Contains(targets, l) {
 			ps = append(ps, l.Params()...)
 		}
 	}
@@ -178,7 +176,8 @@ func Select(layers []*nn.Linear, targets []string) ([]*nn.Linear, error) {
 	for _, l := range layers {
 		hit := false
 		for i, t := range targets {
-			if pattern != nil && pattern.MatchString(l.Name) || t == AllLinear && !isHead(l.Name) || l.Name == t || strings.HasSuffix(l.Name, "."+t) {
+			fits := pattern != nil && pattern.MatchString(l.Name) || t == AllLinear && l.Name != "lm_head" || strings.HasSuffix(l.Name, "."+t)
+			if fits && !ofHead(l.Name) || l.Name == t {
 				hit, matched[i] = true, true
 			}
 		}

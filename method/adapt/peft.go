@@ -43,7 +43,7 @@ func (a *Adapter) Save(dir, base string) error {
 			return fmt.Errorf("adapt: save %s: entry %d is NaN or Inf: %w", p.Name, at, checkpoint.ErrNonFinite)
 		}
 		tensors = append(tensors, checkpoint.NamedTensor{Name: peftPrefix + p.Name, Tensor: p.Value})
-		if isHead(p.Name) {
+		if ofHead(p.Name) {
 			config["task_type"], config["modules_to_save"] = "SEQ_CLS", []string{headModule}
 		}
 	}

@@ -90,7 +90,8 @@ func (o *S2FT) Attach(l *nn.Linear, seed uint64) (Attached, error) {
 	return nil, fmt.Errorf("adapt: s2ft: layer %s alone says nothing of the layers it is coupled with; use adapt.Attach", l.Name)
 }
 
-// couplings are the names, after the last dot, of layers that meet in heads or channels.
+// couplings are the ends of the names of layers that meet in heads or channels. The
+// attention of GPT-2 is not among them: its q, k and v are rows of one layer.
 var couplings = []struct {
 	rows      []string // their outputs are the channels
 	columns   []string // its inputs are the channels
@@ -99,12 +100,27 @@ var couplings = []struct {
 	{[]string{"q_proj", "k_proj", "v_proj"}, []string{"o_proj", "dense", "out_proj"}, true},
 	{[]string{"gate_proj", "up_proj"}, []string{"down_proj"}, false},
 	{[]string{"fc1"}, []string{"fc2"}, false},
+	{[]string{"c_fc"}, []string{"mlp.c_proj"}, false},
+	{[]string{"query", "key", "value"}, []string{"attention.output.dense"}, true},
+	{[]string{"intermediate.dense"}, []string{"output.dense"}, false},
+}
+
+// ending returns the layer whose name ends so, of several the one of the shortest name.
+func ending(layers []*nn.Linear, end string) *nn.Linear {
+	var found *nn.Linear
+	for _, l := range layers {
+		if strings.HasSuffix(l.Name, "."+end) && (found == nil || len(l.Name) < len(found.Name)) {
+			found = l
+		}
+	}
+	return found
 }
 
 // coupling is one attention or MLP of a model.
 type coupling struct {
 	rows    []*nn.Linear
 	columns *nn.Linear
+	end     string // of columns' name
 	// The channels come in heads of width columns; groups of them share keys and values.
 	// In an MLP every channel is a head and a group.
 	heads, groups, width int
@@ -130,21 +146,18 @@ func couplingsOf(m Model) ([][]*coupling, error) {
 	info := net.Info()
 	var blocks [][]*coupling
 	for _, b := range net.Blocks() {
-		byName := map[string]*nn.Linear{}
-		for _, l := range b.Linears() {
-			byName[l.Name[strings.LastIndexByte(l.Name, '.')+1:]] = l
-		}
+		layers := b.Linears()
 		var found []*coupling
 		for _, names := range couplings {
 			c := &coupling{heads: info.Heads, groups: info.KVHeads, width: info.HeadDim}
 			for _, name := range names.rows {
-				if l := byName[name]; l != nil {
+				if l := ending(layers, name); l != nil {
 					c.rows = append(c.rows, l)
 				}
 			}
 			for _, name := range names.columns {
-				if l := byName[name]; l != nil && c.columns == nil {
-					c.columns = l
+				if l := ending(layers, name); l != nil && c.columns == nil {
+					c.columns, c.end = l, name
 				}
 			}
 			if len(c.rows) < len(names.rows) || c.columns == nil {
@@ -170,7 +183,7 @@ func (o *S2FT) DefaultTargets(m Model) []string {
 	var names []string
 	if err == nil && len(blocks) > 0 {
 		for _, c := range blocks[0] {
-			names = append(names, c.columns.Name[strings.LastIndexByte(c.columns.Name, '.')+1:])
+			names = append(names, c.end)
 		}
 	}
 	if len(names) == 0 {

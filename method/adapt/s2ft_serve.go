@@ -105,14 +105,22 @@ func partOf(l *nn.Linear, state map[string]*tensor.Tensor) (*part, error) {
 	return p, err
 }
 
-// layerEnds reports whether a layer's columns are the heads or channels.
-func layerEnds(name string) bool {
-	for _, c := range couplings {
-		if slices.Contains(c.columns, name[strings.LastIndexByte(name, '.')+1:]) {
-			return true
+// layerEnds reports whether a layer's columns are the heads or channels: whether the
+// longest of the names that its own ends with is of such a layer.
+func layerEnds(name string) (ends bool) {
+	longest := 0
+	look := func(names []string, columns bool) {
+		for _, end := range names {
+			if strings.HasSuffix(name, "."+end) && len(end) > longest {
+				longest, ends = len(end), columns
+			}
 		}
 	}
-	return false
+	for _, c := range couplings {
+		look(c.columns, true)
+		look(c.rows, false)
+	}
+	return ends
 }
 
 // Fuse adds ΔW to the model's dense f32 weights, scattered to its columns and rows.

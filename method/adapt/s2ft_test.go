@@ -397,7 +397,7 @@ func TestS2FTRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fail(gpt, "matches no layer")
+	fail(gpt, "c_attn has no heads or channels to choose", "c_attn")
 	dir, _ := tuned(t, 1, nil)
 	if _, err := OpenSlices(dir, gpt); err == nil || !strings.Contains(err.Error(), "belong to no layer") {
 		t.Errorf("an adapter of another model: %v", err)
