@@ -3,8 +3,9 @@ package cli
 import (
 	"fmt"
 
-	"tare/engine/eval"
+	"tare/engine/checkpoint"
 	"tare/engine/grad"
+	"tare/engine/model"
 	"tare/engine/tensor"
 	"tare/lab/tuning"
 )
@@ -13,7 +14,7 @@ import (
 type tune struct {
 	Model     string     `arg:"" optional:"" help:"A model folder, a .safetensors or .gguf file, or bundled."`
 	File      recipeFile `name:"recipe" placeholder:"FILE" help:"YAML file of these flags, as key: value with underscores; model and all others."`
-	Data      []string   `placeholder:"FILE" help:"Text, or JSON lines of prompts and completions; or bundled:opticks, bundled:arithmetic, bundled:source."`
+	Data      []string   `placeholder:"FILE" help:"Text, or JSON lines of prompts and completions; or bundled:opticks, bundled:arithmetic, bundled:source. For a classifier: records of text and label (CSV, JSON lines), or a folder with a folder of images for each class."`
 	Valid     string     `placeholder:"FILE" help:"Held-out data; without it the last 5 % of the data."`
 	Out       string     `placeholder:"DIR" help:"Folder for the adapter, or for the model when it is full or --merge."`
 	Merge     bool       `help:"Write the whole model with the adapter folded in."`
@@ -26,7 +27,7 @@ type tune struct {
 
 // Help shows examples.
 func (*tune) Help() string {
-	return `Prompts have no loss: of JSON lines only the completions are learnt. With --ema the evaluations and what is written are of the averaged weights. Ctrl-C saves the run's state beside --out; the same command with --resume goes on to the same bits.
+	return `Prompts have no loss: of JSON lines only the completions are learnt. A checkpoint that tells classes of texts or images learns from labels, and its accuracy is reported; its head trains with any method. With --ema the evaluations and what is written are of the averaged weights. Ctrl-C saves the run's state beside --out; the same command with --resume goes on to the same bits.
 
 Examples:
   tare tune bundled --data bundled:opticks --out opticks-lora
@@ -34,6 +35,7 @@ Examples:
   tare tune path/to/model --data book.txt --method full --dtype bf16 --out my-model
   tare tune path/to/model --data book.txt --method full --storage bf16-master --ema 0.999 --out my-model
   tare tune path/to/model --data documents.jsonl --pack --batch 4 --seq-len 512 --out my-adapter
+  tare tune path/to/bert-classifier --data mails.csv --out my-adapter
   tare tune --recipe tune.yaml --steps 500`
 }
 
@@ -73,28 +75,17 @@ func (v *tune) Run(a *app) error {
 	if err := r.Validate(); err != nil {
 		return err
 	}
-	l, err := a.readLearn(v.Data, v.Valid, v.Pack)
-	if err != nil {
-		return err
-	}
 	folder, err := openModel(name)
 	if err != nil {
 		return err
 	}
 	defer folder.Close()
-	tok, err := readTokenizer("tune", folder)
-	if err != nil {
-		return err
-	}
-	d, err := l.prepare(tok, r, a.Seed)
+	d, err := v.learn(a, folder)
 	if err != nil {
 		return err
 	}
 	run, err := tuning.New(r, folder, d, a.Seed)
 	if err != nil {
-		return err
-	}
-	if err := checkVocabulary(folder.Dir, tok, run.Model.Info()); err != nil {
 		return err
 	}
 	a.remark("%s trains %s of %s parameters.", r.Method, countText(run.Trainable), countText(run.Total()))
@@ -107,7 +98,7 @@ func (v *tune) Run(a *app) error {
 	} else {
 		var dtype tensor.DType
 		if dtype, err = tensor.ParseDType(v.DType); err == nil {
-			err = tuning.SaveModel(v.Out, run.Model, dtype, folder, nil, v.Overwrite)
+			err = tuning.SaveModel(v.Out, run.Net(), dtype, folder, nil, v.Overwrite)
 		}
 	}
 	if err != nil {
@@ -119,18 +110,49 @@ func (v *tune) Run(a *app) error {
 	return v.report(a, tuned{name, v.Out, r.Method, run.Trainable, run.Loop.Step, run.Tokens, run.Seconds, run.Evals, run.Ledger.Peak()})
 }
 
+// learn reads what the model in the folder learns from: text, or samples with labels
+// where it is a classifier.
+func (v *tune) learn(a *app, folder *checkpoint.Folder) (tuning.Data, error) {
+	c, err := classifies(folder, v.Recipe)
+	if err != nil {
+		return tuning.Data{}, err
+	}
+	if c != nil {
+		return c.learn(a, v.Data, v.Valid, v.Recipe)
+	}
+	l, err := a.readLearn(v.Data, v.Valid, v.Pack)
+	if err != nil {
+		return tuning.Data{}, err
+	}
+	tok, err := readTokenizer("tune", folder)
+	if err != nil {
+		return tuning.Data{}, err
+	}
+	if folder.Config != nil {
+		if info, err := model.ParseConfig(folder.Config); err == nil { // else loading says so
+			if err := checkVocabulary(folder.Dir, tok, info); err != nil {
+				return tuning.Data{}, err
+			}
+		}
+	}
+	return l.prepare(tok, v.Recipe, a.Seed)
+}
+
 func (v *tune) report(a *app, t tuned) error {
 	if a.JSON {
 		return a.printJSON(t)
 	}
-	var before, after eval.LossResult
+	var before, after tuning.Evaluation
 	if n := len(t.Evals); n > 0 {
-		before, after = t.Evals[0].LossResult, t.Evals[n-1].LossResult
+		before, after = t.Evals[0], t.Evals[n-1]
 	}
-	table(a.out, []string{"method", " trainable", " steps", " loss before", " after", " seconds", " peak memory"}, [][]string{{
-		t.Method, countText(t.Trainable), fmt.Sprint(t.Steps), fmt.Sprintf("%.4f", before.Loss), fmt.Sprintf("%.4f", after.Loss),
-		fmt.Sprintf("%.1f", t.Seconds), bytesText(t.Peak.Total),
-	}})
+	head := []string{"method", " trainable", " steps", " loss before", " after"}
+	row := []string{t.Method, countText(t.Trainable), fmt.Sprint(t.Steps), fmt.Sprintf("%.4f", before.Loss), fmt.Sprintf("%.4f", after.Loss)}
+	if before.Accuracy != nil {
+		head = append(head, " accuracy before", " after")
+		row = append(row, percent(*before.Accuracy), percent(*after.Accuracy))
+	}
+	table(a.out, append(head, " seconds", " peak memory"), [][]string{append(row, fmt.Sprintf("%.1f", t.Seconds), bytesText(t.Peak.Total))})
 	fmt.Fprintf(a.out, "written to %s\n", t.Out)
 	return nil
 }

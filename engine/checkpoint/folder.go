@@ -26,7 +26,7 @@ const (
 func AuxiliaryFiles() []string {
 	return []string{
 		"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json",
-		"vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja",
+		"vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "chat_template.jinja", "preprocessor_config.json",
 	}
 }
 

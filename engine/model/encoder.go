@@ -1,6 +1,7 @@
 package model
 
 import (
+	"tare/engine/data"
 	"tare/engine/grad"
 	"tare/engine/nn"
 )
@@ -11,6 +12,16 @@ type Inputs struct {
 	Types  []int32        // segment of each token; nil for all 0
 	Seqs   grad.Sequences // how the tokens divide; no padding stands between them
 	Pixels []float32      // [images, channels, height, width]
+}
+
+// InputsOf returns samples as a batch.
+func InputsOf(s *data.Samples) Inputs {
+	in := Inputs{Pixels: s.Pixels}
+	for _, text := range s.Tokens {
+		in.Tokens = append(in.Tokens, text...)
+		in.Seqs.Lengths = append(in.Seqs.Lengths, len(text))
+	}
+	return in
 }
 
 // Encoder turns texts into hidden states, every token seeing its whole text.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"tare/engine/grad"
@@ -55,6 +56,26 @@ var (
 // Types returns the model types that this package builds, sorted.
 func Types() []string { return slices.Sorted(maps.Keys(families)) }
 
+// Classifies reports whether the checkpoint of this configuration tells classes: it has
+// a head for them.
+func (c *Config) Classifies() bool {
+	f := families[c.ModelType]
+	return f.classifier != nil && (f.encoder == nil || c.is("ForSequenceClassification"))
+}
+
+// LabelNames returns the names that the file gives to the classes, which may be none.
+func (c *Config) LabelNames() []string {
+	var byNumber map[string]string
+	c.read("id2label", &byNumber)
+	names := make([]string, c.Labels)
+	for number, name := range byNumber {
+		if i, err := strconv.Atoi(number); err == nil && i >= 0 && i < len(names) {
+			names[i] = name
+		}
+	}
+	return names
+}
+
 // typesWith returns the model types of which have says that they have a network.
 func typesWith(have func(family) bool) string {
 	var names []string
@@ -105,7 +126,7 @@ func LayoutIn(c *Config, names []string) ([]LinearSpec, error) {
 		f.causal(c, b)
 	case f.masked != nil && (c.is("ForMaskedLM") || c.is("ForPreTraining")):
 		f.masked(c, b)
-	case f.classifier != nil && (f.encoder == nil || c.is("ForSequenceClassification")):
+	case c.Classifies():
 		f.classifier(c, b)
 	default:
 		f.encoder(c, b)

@@ -51,3 +51,15 @@ func RecordData(tok *text.Tokenizer, train, valid []data.Record, r Recipe, eos i
 	}
 	return d, nil
 }
+
+// SampleData prepares the samples of a classifier. held may be nil.
+func SampleData(train, held *data.Samples, r Recipe, seed uint64) (Data, error) {
+	source, err := data.NewShuffledSamples(train, r.Batch, seed)
+	if err != nil {
+		return Data{}, fmt.Errorf("tuning: %w", err)
+	}
+	if held != nil && held.Len() == 0 {
+		held = nil
+	}
+	return Data{Samples: source, Held: held}, nil
+}

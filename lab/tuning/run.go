@@ -18,21 +18,27 @@ import (
 	"tare/method/quant"
 )
 
-// Data is what a run learns from and what it is measured on.
+// Data is what a run learns from and what it is measured on: text, or the samples of a
+// classifier.
 type Data struct {
 	Train data.Source
 	Valid []*data.Batch // evaluation batches; nil for none
 	Bytes int           // length of the text that Valid stands for; 0 if not known
+
+	Samples *data.ShuffledSamples
+	Held    *data.Samples // nil for none
 }
 
 // Run is one training run. Make it with New, then Train.
 type Run struct {
-	Recipe  Recipe
-	Model   model.Causal
-	Adapter *adapt.Adapter // nil for full fine-tuning
-	Loop    *train.Loop
-	Data    Data
-	Ledger  *grad.Ledger
+	Recipe Recipe
+	Model  model.Causal
+	// Classifier stands in for Model where the data are samples.
+	Classifier model.Classifier
+	Adapter    *adapt.Adapter // nil for full fine-tuning
+	Loop       *train.Loop
+	Data       Data
+	Ledger     *grad.Ledger
 	// Trainable is how many entries train.
 	Trainable int64
 	// Curve holds the training loss of every step done, Evals the evaluations.
@@ -54,6 +60,8 @@ type Run struct {
 type Evaluation struct {
 	Step int `json:"step"`
 	eval.LossResult
+	// Accuracy is the fraction of samples whose class is told right; nil for text.
+	Accuracy *float64 `json:"accuracy,omitempty"`
 }
 
 // New loads the model of folder src and sets the run up. The folder must stay open
@@ -63,11 +71,33 @@ func New(r Recipe, src *checkpoint.Folder, d Data, seed uint64) (*Run, error) {
 		return nil, err
 	}
 	run := &Run{Recipe: r, Data: d, Ledger: &grad.Ledger{}}
-	m, err := model.LoadCausal(src.Config, src, model.LoadOptions{Keep: r.Base != BaseF32 || r.Storage != StorageF32, Ledger: run.Ledger})
+	var err error
+	o := model.LoadOptions{Keep: r.Base != BaseF32 || r.Storage != StorageF32, Ledger: run.Ledger}
+	if d.Samples != nil {
+		run.Classifier, err = model.LoadClassifier(src.Config, src, o)
+	} else {
+		run.Model, err = model.LoadCausal(src.Config, src, o)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return run, run.setUp(m, seed)
+	return run, run.setUp(seed)
+}
+
+// Net returns the model.
+func (run *Run) Net() model.Network {
+	if run.Classifier != nil {
+		return run.Classifier
+	}
+	return run.Model
+}
+
+// task returns what the loop learns.
+func (run *Run) task() train.Task {
+	if run.Classifier != nil {
+		return &train.Sorting{Model: run.Classifier, Source: run.Data.Samples}
+	}
+	return &train.Language{Model: run.Model, Source: run.Data.Train}
 }
 
 // NewFrom sets a run up on a model that is in memory, such as a fresh one; its
@@ -76,16 +106,21 @@ func NewFrom(r Recipe, m model.Causal, d Data, seed uint64) (*Run, error) {
 	if err := r.Validate(); err != nil {
 		return nil, err
 	}
-	run := &Run{Recipe: r, Data: d, Ledger: &grad.Ledger{}}
+	run := &Run{Recipe: r, Model: m, Data: d, Ledger: &grad.Ledger{}}
 	run.Ledger.Add(grad.Weights, weightBytes(m))
-	return run, run.setUp(m, seed)
+	return run, run.setUp(seed)
 }
 
-func (run *Run) setUp(m model.Causal, seed uint64) error {
-	r := run.Recipe
-	run.Model, run.seed = m, seed
-	if limit := m.Info().MaxPositions; r.SeqLen > limit {
+func (run *Run) setUp(seed uint64) error {
+	r, m := run.Recipe, run.Net()
+	run.seed = seed
+	if limit := m.Info().MaxPositions; r.SeqLen > limit && m.Info().Image == nil {
 		return fmt.Errorf("tuning: %w: seq_len is %d, the model has %d positions; lower seq_len", ErrRecipe, r.SeqLen, limit)
+	}
+	if run.Classifier != nil {
+		if err := run.Data.Samples.CheckLabels(m.Info().Labels); err != nil {
+			return fmt.Errorf("tuning: %w", err)
+		}
 	}
 	if r.Base == BaseQ4 {
 		if err := run.quantizeBase(); err != nil {
@@ -112,7 +147,7 @@ func (run *Run) setUp(m model.Causal, seed uint64) error {
 	params := m.Params()
 	run.Trainable = train.Trainable(params)
 	run.Loop = &train.Loop{
-		Task: &train.Language{Model: m, Source: run.Data.Train}, Params: params, Optimizer: opt, Tape: grad.NewTape(run.Ledger),
+		Task: run.task(), Params: params, Optimizer: opt, Tape: grad.NewTape(run.Ledger),
 		Options: train.Options{Steps: r.Steps, LR: r.LR, Schedule: schedule, Accumulate: r.Accumulate, Clip: r.Clip, Seed: seed},
 	}
 	run.Loop.Tape.BF16 = r.Precision == PrecisionBF16
@@ -140,16 +175,16 @@ func (run *Run) Prepare(ctx context.Context) error {
 }
 
 func (run *Run) prepareAdapter(ctx context.Context) error {
-	began, before := time.Now(), weightBytes(run.Model)
-	hooks, err := run.Adapter.Prepare(ctx, adapt.Setup{Model: run.Model, Steps: run.Recipe.Steps, Seed: run.seed, Batches: run.peek})
+	began, before := time.Now(), weightBytes(run.Net())
+	hooks, err := run.Adapter.Prepare(ctx, adapt.Setup{Model: run.Net(), Steps: run.Recipe.Steps, Seed: run.seed, Batches: run.peek})
 	if err != nil {
 		return fmt.Errorf("tuning: prepare %s: %w", run.Adapter.Method.Name, err)
 	}
 	run.Seconds += time.Since(began).Seconds()
-	run.Ledger.Add(grad.Weights, weightBytes(run.Model)-before)
+	run.Ledger.Add(grad.Weights, weightBytes(run.Net())-before)
 	run.Loop.Hooks = append(run.Loop.Hooks, hooks...)
-	run.Trainable = train.Trainable(run.Model.Params())
-	run.Loop.Params = run.Model.Params()
+	run.Loop.Params = run.Net().Params()
+	run.Trainable = train.Trainable(run.Loop.Params)
 	return nil
 }
 
@@ -170,7 +205,7 @@ func (run *Run) peek(n int) ([]train.Batch, error) {
 
 // attach makes the method's part of the model trainable.
 func (run *Run) attach(seed uint64) error {
-	m := run.Model
+	m := run.Net()
 	if run.Recipe.Method == Full {
 		for _, p := range m.Params() {
 			p.Part = grad.Whole
@@ -192,8 +227,8 @@ func (run *Run) attach(seed uint64) error {
 // store turns the matrices into bfloat16; vectors (norms, biases) stay f32. The ledger's
 // peaks begin anew: they tell of training, not of loading.
 func (run *Run) store() error {
-	before := weightBytes(run.Model)
-	for _, p := range run.Model.Params() {
+	before := weightBytes(run.Net())
+	for _, p := range run.Net().Params() {
 		if len(p.Value.Shape()) < 2 {
 			continue
 		}
@@ -206,13 +241,13 @@ func (run *Run) store() error {
 		}
 		p.Value = t
 	}
-	run.Ledger.Add(grad.Weights, weightBytes(run.Model)-before)
+	run.Ledger.Add(grad.Weights, weightBytes(run.Net())-before)
 	run.Ledger.ResetPeak()
 	return nil
 }
 
 // weightBytes is what a model's parameters take, packed weights not counted.
-func weightBytes(m model.Causal) int64 {
+func weightBytes(m model.Network) int64 {
 	var n int64
 	for _, p := range m.Params() {
 		n += int64(len(p.Value.Bytes()))
@@ -223,7 +258,7 @@ func weightBytes(m model.Causal) int64 {
 // quantizeBase packs every linear layer of the blocks into 4 bits.
 func (run *Run) quantizeBase() error {
 	rtn := &quant.RTN{Group: 64}
-	for _, b := range run.Model.Blocks() {
+	for _, b := range run.Net().Blocks() {
 		for _, l := range b.Linears() {
 			w, err := nn.Materialize(l.Weight)
 			if err != nil {
@@ -247,10 +282,10 @@ func (run *Run) quantizeBase() error {
 // weights count by their shape.
 func (run *Run) Total() int64 {
 	var n int64
-	for _, p := range run.Model.Params() {
+	for _, p := range run.Net().Params() {
 		n += int64(p.Value.Len())
 	}
-	for _, l := range run.Model.Linears() {
+	for _, l := range run.Net().Linears() {
 		if p, ok := l.Weight.(*nn.Packed4); ok {
 			out, in := p.Dims()
 			n += int64(out) * int64(in)
@@ -340,7 +375,7 @@ func (h *watcher) EndStep(l *train.Loop) error {
 
 // evaluate measures the held-out loss. It leaves the training ledger alone.
 func (run *Run) evaluate(ctx context.Context, w Watch) error {
-	if len(run.Data.Valid) == 0 {
+	if len(run.Data.Valid) == 0 && run.Data.Held == nil {
 		return nil
 	}
 	swap := func() error { return nil }
@@ -350,16 +385,28 @@ func (run *Run) evaluate(ctx context.Context, w Watch) error {
 	if err := swap(); err != nil {
 		return err
 	}
-	r, err := eval.Loss(ctx, run.Model, run.Data.Valid, run.Data.Bytes, nil)
+	e, err := run.measure(ctx)
 	if err = errors.Join(err, swap()); err != nil {
 		return err
 	}
-	e := Evaluation{run.Loop.Step, r}
 	run.Evals = append(run.Evals, e)
 	if w.Eval != nil {
 		w.Eval(run, e)
 	}
 	return nil
+}
+
+// measure evaluates the model as it is.
+func (run *Run) measure(ctx context.Context) (e Evaluation, err error) {
+	e.Step = run.Loop.Step
+	if run.Classifier == nil {
+		e.LossResult, err = eval.Loss(ctx, run.Model, run.Data.Valid, run.Data.Bytes, nil)
+		return e, err
+	}
+	var right float64
+	e.LossResult, right, err = eval.Classes(ctx, run.Classifier, run.Data.Held, run.Recipe.Batch)
+	e.Accuracy = &right
+	return e, err
 }
 
 // Final returns the last evaluation; zero before any.
@@ -372,7 +419,7 @@ func (run *Run) Final() Evaluation {
 
 // SaveModel writes the model with everything merged as a folder, floating tensors in
 // dtype; tokenizer and other files are copied from src, when it is not nil.
-func SaveModel(dir string, m model.Causal, dtype tensor.DType, src *checkpoint.Folder, files map[string][]byte, overwrite bool) error {
+func SaveModel(dir string, m model.Network, dtype tensor.DType, src *checkpoint.Folder, files map[string][]byte, overwrite bool) error {
 	entries := m.Export(dtype)
 	specs := make([]checkpoint.Spec, len(entries))
 	for i, e := range entries {
