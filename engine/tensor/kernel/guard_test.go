@@ -80,3 +80,29 @@ func touchAll(t *testing.T, n int, front bool) {
 	BF16ToF32(a, w)
 	F16ToF32(a, w)
 }
+
+// Packed rows and the rows that meet them end where memory does.
+func TestMulInt8TouchesNothingOutside(t *testing.T) {
+	bytes := func(n int, front bool) []byte {
+		_, w := guarded(t, (n+1)/2, front)
+		b := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(w))), 2*len(w))
+		if front {
+			return b[:n]
+		}
+		return b[len(b)-n:]
+	}
+	eachPath(t, func(t *testing.T) {
+		for _, front := range []bool{false, true} {
+			for _, k := range []int{1, 31, 33, 64, 96, 130, 300} {
+				q := NewQ4(3, k, 32)
+				q.Codes, q.Zeros = bytes(len(q.Codes), front), bytes(len(q.Zeros), front)
+				_, q.Scales = guarded(t, len(q.Scales), front)
+				for _, m := range []int{1, 3} {
+					x, _ := guarded(t, m*k, front)
+					c, _ := guarded(t, m*3, front)
+					MulInt8(c, 3, m, 3, k, x, k, q)
+				}
+			}
+		}
+	})
+}

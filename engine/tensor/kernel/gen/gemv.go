@@ -113,8 +113,15 @@ func rowPointers(x, ldx reg.GPVirtual, rows int) []reg.GPVirtual {
 	return at
 }
 
+// summed is a register, allocated or not.
+type summed interface {
+	reg.Register
+	AsX() reg.Register
+	AsY() reg.Register
+}
+
 // sum stores the sum of v's lanes.
-func (s isa) sum(v reg.VecVirtual, to Mem) {
+func (s isa) sum(v summed, to Mem) {
 	half := YMM()
 	if s.wide {
 		VEXTRACTF64X4(Imm(1), v, half)
