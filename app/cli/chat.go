@@ -29,6 +29,7 @@ type chatVerb struct {
 	Temperature float64 `default:"0.8" help:"Divides the scores; 0 always takes the likeliest token."`
 	TopK        int     `default:"0" help:"Draw among the k likeliest tokens; 0 means all."`
 	TopP        float64 `default:"0.95" help:"Draw among the likeliest tokens that together have this probability."`
+	Exact       bool    `help:"Multiply packed 4-bit weights in f32, which is slower, rather than with activations rounded to 8 bits."`
 }
 
 // Help shows examples.
@@ -53,7 +54,7 @@ type chatted struct {
 
 // Run implements the verb.
 func (v *chatVerb) Run(a *app) error {
-	o := generate.Options{MaxTokens: v.MaxTokens, Temperature: v.Temperature, TopK: v.TopK, TopP: v.TopP, Seed: a.Seed}
+	o := generate.Options{MaxTokens: v.MaxTokens, Temperature: v.Temperature, TopK: v.TopK, TopP: v.TopP, Seed: a.Seed, Exact: v.Exact}
 	if err := o.Validate(); err != nil {
 		return usagef("%w", err)
 	}
@@ -65,7 +66,7 @@ func (v *chatVerb) Run(a *app) error {
 		return err
 	}
 	defer l.Close()
-	c := &conversation{app: a, loaded: l, options: o, system: v.System}
+	c := &conversation{app: a, loaded: l, session: generate.NewSession(l.net), options: o, system: v.System}
 	if c.chat, err = l.chat(); errors.Is(err, text.ErrNoTemplate) {
 		a.remark("The model has no chat template: it is given \"User: …\" and \"Assistant:\", a line each.")
 	} else if err != nil {
@@ -139,7 +140,8 @@ func (l *loaded) stops(c *text.Chat) []int32 {
 type conversation struct {
 	*app
 	*loaded
-	chat    *text.Chat // nil: data.PlainChat
+	chat    *text.Chat        // nil: data.PlainChat
+	session *generate.Session // keeps what the model has read
 	options generate.Options
 	system  string
 	said    []text.Message
@@ -245,7 +247,7 @@ func (c *conversation) answer(message string) error {
 		return goOn && err == nil
 	}
 	began := time.Now()
-	tokens, err := generate.Run(c.ctx, c.net, [][]int32{ids}, c.options, func(_ int, id int32) bool {
+	tokens, err := c.session.Run(c.ctx, [][]int32{ids}, c.options, func(_ int, id int32) bool {
 		return slices.Contains(c.options.Stop, id) || write(stream.add(id))
 	})
 	if err != nil {

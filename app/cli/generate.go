@@ -20,6 +20,7 @@ type generateV struct {
 	Temperature   float64 `default:"0.8" help:"Divides the scores; 0 always takes the likeliest token."`
 	TopK          int     `default:"0" help:"Draw among the k likeliest tokens; 0 means all."`
 	TopP          float64 `default:"0.95" help:"Draw among the likeliest tokens that together have this probability."`
+	Exact         bool    `help:"Multiply packed 4-bit weights in f32, which is slower, rather than with activations rounded to 8 bits."`
 	StopAtNewline bool    `help:"End before the first line break."`
 }
 
@@ -43,7 +44,7 @@ type generated struct {
 
 // Run implements the verb.
 func (v *generateV) Run(a *app) error {
-	o := generate.Options{MaxTokens: v.MaxTokens, Temperature: v.Temperature, TopK: v.TopK, TopP: v.TopP, Seed: a.Seed}
+	o := generate.Options{MaxTokens: v.MaxTokens, Temperature: v.Temperature, TopK: v.TopK, TopP: v.TopP, Seed: a.Seed, Exact: v.Exact}
 	if err := o.Validate(); err != nil {
 		return usagef("%w", err)
 	}

@@ -73,7 +73,7 @@ func ExactMatch(ctx context.Context, m model.Causal, tok *text.Tokenizer, questi
 		}
 		got := make([][]int32, len(part))
 		// A character may lie across tokens, so what is decoded is all that has come.
-		_, err := generate.Run(ctx, m, prompts, generate.Options{MaxTokens: longest}, func(seq int, id int32) bool {
+		_, err := generate.Run(ctx, m, prompts, generate.Options{MaxTokens: longest, Exact: true}, func(seq int, id int32) bool {
 			got[seq] = append(got[seq], id)
 			return !strings.Contains(tok.Decode(got[seq], true), "\n")
 		})

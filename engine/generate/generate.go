@@ -26,6 +26,9 @@ type Options struct {
 	TopP        float64 // sample among the likeliest with this much probability; 0 means 1
 	Seed        uint64
 	Stop        []int32 // a sequence ends after any of these, which it keeps
+	// Exact multiplies packed 4-bit weights in f32, as training and evaluation do.
+	// Otherwise the activations that meet them are rounded to 8 bits, see grad.Tape's Int8.
+	Exact bool
 }
 
 // Validate says what is out of range.
@@ -46,30 +49,70 @@ func (o Options) Validate() error {
 // each token as it comes; returning false ends that sequence. A sequence also ends
 // when the model's positions are used up.
 func Run(ctx context.Context, m model.Causal, prompts [][]int32, o Options, emit func(seq int, token int32) bool) ([][]int32, error) {
+	return NewSession(m).Run(ctx, prompts, o, emit)
+}
+
+// Session continues prompts that grow from call to call, such as a conversation's. It
+// keeps the keys and values of the last call: where a prompt begins as that call's
+// sequence in the same place did, answer included, only the rest is run. The model's
+// weights must not change in between. A Session is used by one goroutine.
+type Session struct {
+	m     model.Causal
+	tape  *grad.Tape
+	cache *model.Cache
+	held  [][]int32 // the tokens whose keys and values the cache holds
+}
+
+// NewSession returns a session that holds nothing yet.
+func NewSession(m model.Causal) *Session {
+	return &Session{m: m, tape: grad.NewTape(nil), cache: model.NewCache(len(m.Blocks()), 0)}
+}
+
+// reuse makes the cache hold what it can of the prompts, all but their last tokens, and
+// returns what it lacks, one prompt below another, with each one's number.
+func (s *Session) reuse(prompts [][]int32, exact bool) (tokens []int32, lengths []int) {
+	if len(prompts) != len(s.held) || s.tape.Int8 == exact {
+		s.held = make([][]int32, len(prompts))
+		s.cache = model.NewCache(len(s.m.Blocks()), len(prompts))
+		s.tape.Int8 = !exact
+	}
+	lengths = make([]int, len(prompts))
+	for i, p := range prompts {
+		n := 0
+		for n < min(len(s.held[i]), len(p)-1) && s.held[i][n] == p[n] {
+			n++
+		}
+		s.held[i] = s.held[i][:n]
+		s.cache.Truncate(i, n)
+		tokens = append(tokens, p[n:]...)
+		lengths[i] = len(p) - n
+	}
+	return tokens, lengths
+}
+
+// Run is the function Run, for which it takes from the last call what it can.
+func (s *Session) Run(ctx context.Context, prompts [][]int32, o Options, emit func(seq int, token int32) bool) ([][]int32, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	d := &decoder{m: m, tape: grad.NewTape(nil), cache: model.NewCache(len(m.Blocks()), len(prompts)), o: o}
-	if d.o.MaxTokens == 0 {
-		d.o.MaxTokens = 64
+	if o.MaxTokens == 0 {
+		o.MaxTokens = 64
 	}
-	positions := m.Info().MaxPositions
-	var tokens []int32
-	lengths := make([]int, len(prompts))
+	positions := s.m.Info().MaxPositions
+	rngs := make([]*rand.Rand, len(prompts))
 	for i, p := range prompts {
 		if len(p) == 0 || len(p) >= positions {
 			return nil, fmt.Errorf("generate: prompt %d has %d tokens, the model takes 1 to %d: %w", i, len(p), positions-1, ErrTooLong)
 		}
-		tokens = append(tokens, p...)
-		lengths[i] = len(p)
-		d.rngs = append(d.rngs, rand.New(rand.NewPCG(o.Seed, uint64(i))))
+		rngs[i] = rand.New(rand.NewPCG(o.Seed, uint64(i)))
 	}
+	tokens, lengths := s.reuse(prompts, o.Exact)
 	out := make([][]int32, len(prompts))
-	for step := 0; step < d.o.MaxTokens && len(tokens) > 0; step++ {
+	for step := 0; step < o.MaxTokens && len(tokens) > 0; step++ {
 		if err := ctx.Err(); err != nil {
 			return out, err
 		}
-		next := d.step(tokens, lengths)
+		next := s.step(tokens, lengths, o, rngs)
 		tokens = tokens[:0]
 		k := 0
 		for i, n := range lengths {
@@ -81,7 +124,7 @@ func Run(ctx context.Context, m model.Causal, prompts [][]int32, o Options, emit
 			out[i] = append(out[i], token)
 			lengths[i] = 0
 			goOn := emit == nil || emit(i, token)
-			if goOn && !slices.Contains(o.Stop, token) && d.cache.Lengths()[i]+1 < positions {
+			if goOn && !slices.Contains(o.Stop, token) && s.cache.Lengths()[i]+1 < positions {
 				lengths[i] = 1
 				tokens = append(tokens, token)
 			}
@@ -90,21 +133,13 @@ func Run(ctx context.Context, m model.Causal, prompts [][]int32, o Options, emit
 	return out, nil
 }
 
-type decoder struct {
-	m     model.Causal
-	tape  *grad.Tape
-	cache *model.Cache
-	o     Options
-	rngs  []*rand.Rand
-}
-
 // step runs the tokens of the sequences that go on and draws one token for each.
-func (d *decoder) step(tokens []int32, lengths []int) []int32 {
+func (s *Session) step(tokens []int32, lengths []int, o Options, rngs []*rand.Rand) []int32 {
 	var next []int32
-	seqs := d.cache.Next(lengths)
-	d.tape.NoGrad(func() {
-		d.tape.Scope(func() *grad.Value {
-			x := d.m.Hidden(d.tape, tokens, seqs, d.cache)
+	seqs := s.cache.Next(lengths)
+	s.tape.NoGrad(func() {
+		s.tape.Scope(func() *grad.Value {
+			x := s.m.Hidden(s.tape, tokens, seqs, s.cache)
 			var last []int
 			row := 0
 			for _, n := range lengths {
@@ -113,19 +148,23 @@ func (d *decoder) step(tokens []int32, lengths []int) []int32 {
 					last = append(last, row-1)
 				}
 			}
-			logits := d.m.Logits(d.tape, d.tape.GatherRows(x, last))
+			logits := s.m.Logits(s.tape, s.tape.GatherRows(x, last))
 			k := 0
 			for i, n := range lengths {
 				if n > 0 {
-					next = append(next, Sample(logits.Data[k*logits.Cols:(k+1)*logits.Cols], d.o, d.rngs[i]))
+					next = append(next, Sample(logits.Data[k*logits.Cols:(k+1)*logits.Cols], o, rngs[i]))
 					k++
 				}
 			}
 			return logits
 		})
 	})
-	d.cache.Advance(seqs)
-	d.tape.Reset()
+	s.cache.Advance(seqs)
+	for i, n := range lengths {
+		s.held[i] = append(s.held[i], tokens[:n]...)
+		tokens = tokens[n:]
+	}
+	s.tape.Reset()
 	return next
 }
 

@@ -170,10 +170,15 @@ func (tp *Tape) Columns(x *Value, index []int) *Value {
 
 // LinearFixed returns x Wᵀ for a matrix that never trains and has its own
 // storage, such as a packed 4-bit one: W [out, in] as the operand w, transposed
-// by the caller's choice of w.Trans = true. Nothing is kept.
+// by the caller's choice of w.Trans = true. Nothing is kept. Without a gradient it may
+// be rounded, see Int8.
 func (tp *Tape) LinearFixed(x *Value, w kernel.Operand, out, in int) *Value {
 	mustCols("LinearFixed", x, in)
 	y := tp.newValue(x.Rows, out)
+	if tp.Int8 && w.Q4 != nil && w.Trans && !tp.Training() && !tp.moving() {
+		kernel.MulInt8(y.Data, out, x.Rows, out, in, x.Data, x.Cols, w.Q4)
+		return y
+	}
 	kernel.Gemm(y.Data, out, x.Rows, out, in, x.operand(false), w, kernel.GemmOptions{BF16: tp.BF16})
 	if tp.needsAny(x) {
 		back := w

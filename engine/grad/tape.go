@@ -78,6 +78,11 @@ type shared struct {
 	// norms, attention and the loss stay in f32.
 	BF16 bool
 
+	// Int8 lets products with packed weights that nothing is recorded of round the rows
+	// that they meet to 8 bits, see kernel.MulInt8: the way to decode at memory's speed.
+	// What trains, and what is differentiated, is always multiplied in f32.
+	Int8 bool
+
 	// Watch, when set, sees what the gradients of layers are made of, see Factors. Its
 	// first error ends the backward pass as a sink's does.
 	Watch func(f Factors) error

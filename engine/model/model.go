@@ -79,6 +79,9 @@ func (c *Cache) Advance(seqs grad.Sequences) {
 	}
 }
 
+// Truncate forgets the positions of sequence i from n on.
+func (c *Cache) Truncate(i, n int) { c.lengths[i] = min(n, c.lengths[i]) }
+
 // append stores the step's keys and values of a layer and returns all it holds.
 func (c *Cache) append(layer int, k, v *grad.Value, seqs grad.Sequences) (keys, values [][]float32) {
 	row := 0
