@@ -44,6 +44,31 @@ func dots(y, x []float32, ldx int, b *Operand, at, k int) {
 	}
 }
 
+type rowsFunc func(out *float32, ldo, n int, x *float32, ldx int, b *byte, ldb, k int)
+
+// rowsTable holds the kernels by storage for five to eight rows.
+var rowsTable = [2][3][4]rowsFunc{
+	{{rowsF325256, rowsF326256, rowsF327256, rowsF328256}, {rowsBF165256, rowsBF166256, rowsBF167256, rowsBF168256}, {rowsF165256, rowsF166256, rowsF167256, rowsF168256}},
+	{{rowsF325512, rowsF326512, rowsF327512, rowsF328512}, {rowsBF165512, rowsBF166512, rowsBF167512, rowsBF168512}, {rowsF165512, rowsF166512, rowsF167512, rowsF168512}},
+}
+
+// rowTile sets c[r, j] to the product of row r of x, of five to eight rows ldx apart, with
+// the k elements of b's storage from at + j·b.LD on; k is a positive multiple of 16.
+func rowTile(c []float32, ldc, n int, x []float32, ldx, rows int, b *Operand, at, k int) {
+	_, _ = c[(rows-1)*ldc+n-1], x[(rows-1)*ldx+k-1]
+	storage, size := 0, 2
+	var p *byte
+	switch {
+	case b.F32 != nil:
+		size, p = 4, (*byte)(unsafe.Pointer(&b.F32[at]))
+	case b.BF16 != nil:
+		storage, p = 1, (*byte)(unsafe.Pointer(&b.BF16[at]))
+	default:
+		storage, p = 2, (*byte)(unsafe.Pointer(&b.F16[at]))
+	}
+	rowsTable[isaIndex()][storage][rows-rowTileLeast](&c[0], 4*ldc, n, &x[0], 4*ldx, p, size*b.LD, k)
+}
+
 // rowsAtOnce returns the largest kernel for n rows: its index and its rows.
 func rowsAtOnce(n int) (index, rows int) {
 	switch {

@@ -189,13 +189,52 @@ func TestGemmRowsQ4AgainstDense(t *testing.T) {
 	})
 }
 
+// Up to eight rows pass over a transposed B without its being packed.
+func TestGemmFewRowsAgainstFloat64(t *testing.T) {
+	eachPath(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(13, 14))
+		for m := 1; m <= 9; m++ {
+			for _, s := range [][2]int{{1, 16}, {2, 48}, {3, 33}, {4, 31}, {7, 100}, {37, 640}, {1, 15}, {300, 257}} {
+				for _, store := range storages[:3] {
+					a, b := draw(rng, "f32", m, s[1], false), draw(rng, store, s[1], s[0], true)
+					o := GemmOptions{Alpha: 2, Accumulate: true, Bias: make([]float32, s[0])}
+					o.Bias[0] = 3
+					checkGemm(t, rng, m, s[0], s[1], a, b, GemmOptions{}, Gemm)
+					checkGemm(t, rng, m, s[0], s[1], a, b, o, Gemm)
+					checkGemm(t, rng, m, s[0], s[1], a, b, GemmOptions{Accumulate: true}, GemmSerial)
+				}
+			}
+		}
+	})
+}
+
+func BenchmarkFewRows(b *testing.B) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	for _, m := range []int{1, 8} {
+		for _, s := range [][2]int{{768, 768}, {2048, 768}, {768, 2048}, {16384, 768}} {
+			for _, store := range storages[:2] {
+				b.Run(fmt.Sprintf("%s/%dx%dx%d", store, m, s[0], s[1]), func(b *testing.B) {
+					x, w := draw(rng, "f32", m, s[1], false), draw(rng, store, s[1], s[0], true)
+					c := make([]float32, m*s[0])
+					for b.Loop() {
+						Gemm(c, s[0], m, s[0], s[1], x.op, w.op, GemmOptions{})
+					}
+					each := b.Elapsed().Seconds() / float64(b.N)
+					b.ReportMetric(float64(4*len(w.op.F32)+2*len(w.op.BF16))/each/1e9, "GB/s")
+					b.ReportMetric(2*float64(m)*float64(s[0])*float64(s[1])/each/1e9, "GFLOP/s")
+				})
+			}
+		}
+	}
+}
+
 // The bits must not depend on the number of threads.
 func TestGemmBitsAreThreadless(t *testing.T) {
 	eachPath(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(5, 6))
 		was := Threads()
 		defer SetThreads(was)
-		for _, s := range [][3]int{{200, 150, 300}, {3, 500, 200}} {
+		for _, s := range [][3]int{{200, 150, 300}, {3, 500, 200}, {7, 500, 200}} {
 			m, n, k := s[0], s[1], s[2]
 			a, b := draw(rng, "f32", m, k, false), draw(rng, "f32", k, n, true)
 			var first []float32

@@ -3,6 +3,10 @@ package kernel
 // dotRows computes C for few rows of A and a transposed B: every row of B is read
 // once and multiplied with up to four rows of A at a time.
 func dotRows(c []float32, ldc, m, n, k int, a, b Operand, o GemmOptions, split splitter) {
+	if m >= rowTileLeast && b.Q4 == nil && (useAVX512 || useAVX2) && k >= 16 {
+		dotRowTile(c, ldc, m, n, k, a, b, o, split)
+		return
+	}
 	split(n, max(1, (1<<15)/k), func(lo, hi int) {
 		ws := workspaces.Get().(*workspace)
 		defer workspaces.Put(ws)
@@ -27,6 +31,40 @@ func dotRows(c []float32, ldc, m, n, k int, a, b Operand, o GemmOptions, split s
 					c[at] = s
 				}
 			}
+		}
+	})
+}
+
+// rowTileLeast is the least number of rows that are multiplied all at once.
+const rowTileLeast = 5
+
+// dotRowTile is dotRows for five to eight rows, which pass over B together.
+func dotRowTile(c []float32, ldc, m, n, k int, a, b Operand, o GemmOptions, split splitter) {
+	full := k &^ 15
+	if full == k && o.Alpha == 1 && o.Bias == nil && !o.Accumulate {
+		split(n, max(1, (1<<15)/k), func(lo, hi int) {
+			rowTile(c[lo:], ldc, hi-lo, a.F32, a.LD, m, &b, lo*b.LD, full)
+		})
+		return
+	}
+	split(n, max(1, (1<<15)/k), func(lo, hi int) {
+		ws := workspaces.Get().(*workspace)
+		defer workspaces.Put(ws)
+		wide := hi - lo
+		y, rest := sized(&ws.rows, m*wide), sized(&ws.row, k-full)
+		rowTile(y, wide, wide, a.F32, a.LD, m, &b, lo*b.LD, full)
+		for j := lo; j < hi && full < k; j++ {
+			b.read(rest, j, full)
+			for r := range m {
+				y[r*wide+j-lo] += dotGo(a.F32[r*a.LD+full:r*a.LD+k], rest)
+			}
+		}
+		part := o
+		if o.Bias != nil {
+			part.Bias = o.Bias[lo:hi]
+		}
+		for r := range m {
+			finish(c[r*ldc+lo:r*ldc+hi], y[r*wide:(r+1)*wide], part)
 		}
 	})
 }

@@ -5,7 +5,7 @@
 #include "textflag.h"
 
 // func q8Dots1x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV, MMX+
 TEXT ·q8Dots1x512(SB), NOSPLIT, $0-104
 	MOVQ         out+0(FP), AX
 	MOVQ         ldo+8(FP), CX
@@ -49,6 +49,7 @@ chunk:
 	JLT         part
 
 unit:
+	PREFETCHT0  4096(R13)
 	VMOVDQU32   (R13), Z3
 	VPANDD      Z0, Z3, Z1
 	VPSRLW      $0x04, Z3, Z3
@@ -116,7 +117,7 @@ last:
 	RET
 
 // func q8Dots2x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV, MMX+
 TEXT ·q8Dots2x512(SB), NOSPLIT, $0-104
 	MOVQ         out+0(FP), AX
 	MOVQ         ldo+8(FP), CX
@@ -164,6 +165,7 @@ chunk:
 	JLT         part
 
 unit:
+	PREFETCHT0  4096(R14)
 	VMOVDQU32   (R14), Z2
 	VPANDD      Z0, Z2, Z1
 	VPSRLW      $0x04, Z2, Z2
@@ -253,7 +255,7 @@ last:
 	RET
 
 // func q8Dots3x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV, MMX+
 TEXT ·q8Dots3x512(SB), NOSPLIT, $0-104
 	MOVQ         out+0(FP), AX
 	MOVQ         ldo+8(FP), CX
@@ -305,6 +307,7 @@ chunk:
 	JLT         part
 
 unit:
+	PREFETCHT0  4096(R14)
 	VMOVDQU32   (R14), Z2
 	VPANDD      Z0, Z2, Z1
 	VPSRLW      $0x04, Z2, Z2
@@ -416,7 +419,7 @@ last:
 	RET
 
 // func q8Dots4x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV, MMX+
 TEXT ·q8Dots4x512(SB), NOSPLIT, $0-104
 	MOVQ         out+0(FP), AX
 	MOVQ         ldo+8(FP), CX
@@ -472,6 +475,7 @@ chunk:
 	JLT         part
 
 unit:
+	PREFETCHT0  4096(R14)
 	VMOVDQU32   (R14), Z2
 	VPANDD      Z0, Z2, Z1
 	VPSRLW      $0x04, Z2, Z2
@@ -605,7 +609,7 @@ last:
 	RET
 
 // func q8Dots5x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV, MMX+
 TEXT ·q8Dots5x512(SB), NOSPLIT, $0-104
 	MOVQ         out+0(FP), AX
 	MOVQ         ldo+8(FP), CX
@@ -665,6 +669,7 @@ chunk:
 	JLT         part
 
 unit:
+	PREFETCHT0  4096(R14)
 	VMOVDQU32   (R14), Z2
 	VPANDD      Z0, Z2, Z1
 	VPSRLW      $0x04, Z2, Z2
@@ -820,7 +825,7 @@ last:
 	RET
 
 // func q8Dots6x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV, MMX+
 TEXT ·q8Dots6x512(SB), NOSPLIT, $0-104
 	MOVQ         out+0(FP), AX
 	MOVQ         ldo+8(FP), CX
@@ -884,6 +889,7 @@ chunk:
 	JLT         part
 
 unit:
+	PREFETCHT0  4096(R14)
 	VMOVDQU32   (R14), Z2
 	VPANDD      Z0, Z2, Z1
 	VPSRLW      $0x04, Z2, Z2
@@ -1061,7 +1067,7 @@ last:
 	RET
 
 // func q8Dots7x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV, MMX+
 TEXT ·q8Dots7x512(SB), NOSPLIT, $0-104
 	MOVQ         out+0(FP), AX
 	MOVQ         ldo+8(FP), CX
@@ -1129,6 +1135,7 @@ chunk:
 	JLT         part
 
 unit:
+	PREFETCHT0  4096(R14)
 	VMOVDQU32   (R14), Z2
 	VPANDD      Z0, Z2, Z1
 	VPSRLW      $0x04, Z2, Z2
@@ -1328,7 +1335,7 @@ last:
 	RET
 
 // func q8Dots8x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV, MMX+
 TEXT ·q8Dots8x512(SB), NOSPLIT, $0-104
 	MOVQ         out+0(FP), AX
 	MOVQ         ldo+8(FP), CX
@@ -1400,6 +1407,7 @@ chunk:
 	JLT         part
 
 unit:
+	PREFETCHT0  4096(R14)
 	VMOVDQU32   (R14), Z2
 	VPANDD      Z0, Z2, Z1
 	VPSRLW      $0x04, Z2, Z2

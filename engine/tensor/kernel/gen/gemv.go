@@ -26,7 +26,7 @@ func gemv() {
 }
 
 // widen loads one register of B's elements as float32.
-func (s isa) widen(storage string, from Mem, to reg.VecVirtual) {
+func (s isa) widen(storage string, from Mem, to Op) {
 	switch storage {
 	case "F32":
 		VMOVUPS(from, to)

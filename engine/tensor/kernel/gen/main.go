@@ -15,6 +15,7 @@ import (
 var parts = map[string]func(){
 	"gemm":      gemm,
 	"gemv":      gemv,
+	"rows":      rowTiles,
 	"q8":        q8,
 	"pack":      pack,
 	"vector":    vector,

@@ -11,9 +11,10 @@ import (
 
 // The layout of rows in 8 bits, which rows8 of package kernel describes.
 const (
-	unitBytes  = 128 // of one row in a unit of four blocks: first halves, then second halves
-	gridBytes  = 128 // of one row's grids of sixteen groups: scales, then negated sums
-	gridBlocks = 16  // groups that stand together
+	unitBytes  = 128  // of one row in a unit of four blocks: first halves, then second halves
+	gridBytes  = 128  // of one row's grids of sixteen groups: scales, then negated sums
+	gridBlocks = 16   // groups that stand together
+	q8Ahead    = 4096 // bytes of codes between what is multiplied and what is fetched
 )
 
 // q8 writes the products of rows in 8 bits with rows of 4-bit codes, and the rounding of
@@ -138,6 +139,7 @@ func q8Dots512(rows int) {
 	SUBQ(Imm(4), left)
 	JLT(LabelRef("part"))
 	Label("unit")
+	PREFETCHT0(Mem{Base: at, Disp: q8Ahead})
 	unit(func(to reg.VecVirtual) { VMOVDQU32(Mem{Base: at}, to) })
 	ADDQ(Imm(64), at)
 	ADDQ(Imm(64), places)
