@@ -194,7 +194,7 @@ func TestGemmFewRowsAgainstFloat64(t *testing.T) {
 	eachPath(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(13, 14))
 		for m := 1; m <= 9; m++ {
-			for _, s := range [][2]int{{1, 16}, {2, 48}, {3, 33}, {4, 31}, {7, 100}, {37, 640}, {1, 15}, {300, 257}} {
+			for _, s := range [][2]int{{1, 16}, {2, 48}, {3, 33}, {4, 31}, {7, 100}, {37, 640}, {1, 15}, {300, 257}, {13, 64}, {5, 16}, {8, 128}, {300, 256}} {
 				for _, store := range storages[:3] {
 					a, b := draw(rng, "f32", m, s[1], false), draw(rng, store, s[1], s[0], true)
 					o := GemmOptions{Alpha: 2, Accumulate: true, Bias: make([]float32, s[0])}
@@ -234,7 +234,7 @@ func TestGemmBitsAreThreadless(t *testing.T) {
 		rng := rand.New(rand.NewPCG(5, 6))
 		was := Threads()
 		defer SetThreads(was)
-		for _, s := range [][3]int{{200, 150, 300}, {3, 500, 200}, {7, 500, 200}} {
+		for _, s := range [][3]int{{200, 150, 300}, {3, 500, 200}, {7, 500, 200}, {2, 1003, 64}} {
 			m, n, k := s[0], s[1], s[2]
 			a, b := draw(rng, "f32", m, k, false), draw(rng, "f32", k, n, true)
 			var first []float32

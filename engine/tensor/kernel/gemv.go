@@ -7,6 +7,10 @@ func dotRows(c []float32, ldc, m, n, k int, a, b Operand, o GemmOptions, split s
 		dotRowTile(c, ldc, m, n, k, a, b, o, split)
 		return
 	}
+	if m < rowTileLeast && b.F32 != nil && n >= rowTileLeast && k <= shortRow && k%16 == 0 && (useAVX512 || useAVX2) {
+		split(n, max(rowTileLeast, (1<<15)/k), func(lo, hi int) { dotShortRows(c, ldc, m, lo, hi, k, a, b, o) })
+		return
+	}
 	split(n, max(1, (1<<15)/k), func(lo, hi int) {
 		ws := workspaces.Get().(*workspace)
 		defer workspaces.Put(ws)
@@ -37,6 +41,29 @@ func dotRows(c []float32, ldc, m, n, k int, a, b Operand, o GemmOptions, split s
 
 // rowTileLeast is the least number of rows that are multiplied all at once.
 const rowTileLeast = 5
+
+// shortRow is the most columns of rows that are multiplied eight at a time, because
+// calling a kernel for each would take longer than its work: the keys of an attention.
+const shortRow = 256
+
+// dotShortRows sets columns [lo, hi) of C, at least rowTileLeast, for short rows of B in
+// f32: eight of them meet one row of A at a time, the last eight meet it again.
+func dotShortRows(c []float32, ldc, m, lo, hi, k int, a, b Operand, o GemmOptions) {
+	var y [8]float32
+	rows := min(len(y), hi-lo)
+	for j := lo; j < hi; j += rows {
+		at := min(j, hi-rows)
+		part := o
+		if o.Bias != nil {
+			part.Bias = o.Bias[j:]
+		}
+		for i := range m {
+			x := Operand{F32: a.F32[i*a.LD:]}
+			rowTile(y[:], 1, 1, b.F32[at*b.LD:], b.LD, rows, &x, 0, k)
+			finish(c[i*ldc+j:i*ldc+at+rows], y[j-at:rows], part)
+		}
+	}
+}
 
 // dotRowTile is dotRows for five to eight rows, which pass over B together.
 func dotRowTile(c []float32, ldc, m, n, k int, a, b Operand, o GemmOptions, split splitter) {
