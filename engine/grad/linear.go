@@ -22,11 +22,21 @@ func (tp *Tape) Linear(x *Value, w *Param) *Value {
 	out, in := w.rowsCols()
 	mustCols("Linear "+w.Name, x, in)
 	y := tp.newValue(x.Rows, out)
+	if tp.rounds() {
+		if b := w.InBytes(); b != nil {
+			kernel.MulBytes(y.Data, out, x.Rows, out, in, x.Data, x.Cols, b)
+			return y
+		}
+	}
 	kernel.Gemm(y.Data, out, x.Rows, out, in, x.operand(false), w.Value.Operand(true), kernel.GemmOptions{BF16: tp.BF16})
 	tp.recordLinear(y, x, w, 1)
 	tp.tangent(y, func() *Value { return tp.linearMoved(nil, x, w, 1) })
 	return y
 }
+
+// rounds reports whether products may be taken of rows in 8 bits: nothing that a gradient
+// or a tangent goes through.
+func (tp *Tape) rounds() bool { return tp.Int8 && !tp.Training() && !tp.moving() }
 
 // AddLinear returns y + scale·x Wᵀ in y's buffer, which y gives up.
 func (tp *Tape) AddLinear(y, x *Value, w *Param, scale float32) *Value {
@@ -175,7 +185,7 @@ func (tp *Tape) Columns(x *Value, index []int) *Value {
 func (tp *Tape) LinearFixed(x *Value, w kernel.Operand, out, in int) *Value {
 	mustCols("LinearFixed", x, in)
 	y := tp.newValue(x.Rows, out)
-	if tp.Int8 && w.Q4 != nil && w.Trans && !tp.Training() && !tp.moving() {
+	if tp.rounds() && w.Q4 != nil && w.Trans {
 		kernel.MulInt8(y.Data, out, x.Rows, out, in, x.Data, x.Cols, w.Q4)
 		return y
 	}

@@ -59,14 +59,34 @@ type Param struct {
 	Part  Part
 	// Decay is false for parameters that weight decay leaves alone (norms, biases).
 	Decay bool
+	// Int8 says that a tape's Int8 holds for this matrix as well, while it is frozen: a
+	// copy in 8 bits is made when it is first wanted, and the values must not change
+	// after that. It is for the head of a model whose layers are packed.
+	Int8 bool
 
-	uses int       // consumers recorded on the tape whose backward has not run
-	grad []float32 // the part's gradient while it gathers
+	bytes *kernel.Bytes // that copy
+	uses  int           // consumers recorded on the tape whose backward has not run
+	grad  []float32     // the part's gradient while it gathers
 }
 
 // NewParam returns a frozen parameter; set Part to train it.
 func NewParam(name string, value *tensor.Tensor) *Param {
 	return &Param{Name: name, Value: value, Decay: len(value.Shape()) > 1}
+}
+
+// InBytes returns the copy of p in 8 bits that products without a gradient use where
+// their tape's Int8 is on, or nil where they use p itself.
+func (p *Param) InBytes() *kernel.Bytes {
+	if !p.Int8 || p.Trains() || !kernel.HasBytes() {
+		return nil
+	}
+	if p.bytes == nil {
+		rows, cols := p.rowsCols()
+		if p.bytes = kernel.NewBytes(rows, cols, p.Value.Operand(false)); p.bytes == nil {
+			p.Int8 = false
+		}
+	}
+	return p.bytes
 }
 
 // Trains reports whether any entry of p trains.

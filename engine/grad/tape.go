@@ -80,6 +80,7 @@ type shared struct {
 
 	// Int8 lets products with packed weights that nothing is recorded of round the rows
 	// that they meet to 8 bits, see kernel.MulInt8: the way to decode at memory's speed.
+	// So do products with dense parameters that say Int8.
 	// What trains, and what is differentiated, is always multiplied in f32.
 	Int8 bool
 

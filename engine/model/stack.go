@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 
 	"tare/engine/grad"
 	"tare/engine/nn"
@@ -231,16 +232,31 @@ func (b *builder) linear(s LinearSpec, bias bool) *nn.Linear {
 	return l
 }
 
-// head adds lm_head, or, when embeddings are tied, makes it of the table.
+// head adds lm_head, or, when embeddings are tied, makes it of the table. Beside packed
+// layers a dense head may be read in 8 bits.
 func (b *builder) head(table *grad.Param, d int, bias bool) *nn.Linear {
+	packed := b.packed()
 	if !b.Config.TieEmbeddings {
-		return b.layer("lm_head", b.Config.VocabSize, d, bias)
+		l := b.layer("lm_head", b.Config.VocabSize, d, bias)
+		if w, ok := l.Weight.(nn.Dense); ok {
+			w.P.Int8 = packed
+		}
+		return l
 	}
+	table.Int8 = packed
 	l := &nn.Linear{Name: "lm_head", Weight: nn.Dense{P: table}}
 	if bias {
 		l.Bias = b.param("lm_head.bias", b.Config.VocabSize)
 	}
 	return l
+}
+
+// packed reports whether some layer is.
+func (b *builder) packed() bool {
+	return slices.ContainsFunc(b.Linears(), func(l *nn.Linear) bool {
+		_, ok := l.Weight.(*nn.Packed4)
+		return ok
+	})
 }
 
 // block adds a repeated layer, whose parts have been added.

@@ -200,6 +200,56 @@ func TestInt8LeavesTrainingExact(t *testing.T) {
 	})
 }
 
+// A dense matrix is read in 8 bits where it and the tape say so and nothing trains: half a
+// step of either side's groups is the most that a product's terms are off.
+func TestInt8OfDenseMatrices(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 10))
+	const n, out, in = 3, 20, 200
+	values, err := tensor.FromF32(normals(rng, out*in), out, in).To(tensor.BF16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, x := NewDense("head.weight", values), normals(rng, n*in)
+	dense := materialize(t, w)
+	tp := grad.NewTape(nil)
+	product := func() (y []float32) {
+		tp.NoGrad(func() { y = slices.Clone(w.Apply(tp, tp.Const(x, n, in)).Data) })
+		return y
+	}
+	want := product()
+	w.P.Int8 = true
+	if !slices.Equal(product(), want) {
+		t.Error("a tape that is exact rounds")
+	}
+	tp.Int8 = true
+	if got := w.Apply(tp, tp.Leaf(x, n, in)).Data; !slices.Equal(got, want) {
+		t.Error("a recorded product is rounded")
+	}
+	tp.Reset()
+	w.P.Part = grad.Whole
+	if !slices.Equal(product(), want) {
+		t.Error("a matrix that trains is rounded")
+	}
+	w.P.Part = grad.Part{}
+	got := product()
+	if slices.Equal(got, want) == kernel.HasBytes() {
+		t.Errorf("rounded %v, want %v", !slices.Equal(got, want), kernel.HasBytes())
+	}
+	top := func(v []float32, i int) float64 { return float64(kernel.AbsMax(v[i/64*64 : min(in, i/64*64+64)])) }
+	for r := range n {
+		for o := range out {
+			var bound float64
+			row, line := x[r*in:(r+1)*in], dense[o*in:(o+1)*in]
+			for i := range in {
+				bound += (math.Abs(float64(line[i]))*top(row, i) + math.Abs(float64(row[i]))*top(line, i) + top(row, i)*top(line, i)/254) / 254
+			}
+			if off := math.Abs(float64(got[r*out+o] - want[r*out+o])); off > bound*1.2 {
+				t.Errorf("y[%d, %d] is off by %g, at most about %g is possible", r, o, off, bound)
+			}
+		}
+	}
+}
+
 func normals(rng *rand.Rand, n int) []float32 {
 	v := make([]float32, n)
 	for i := range v {

@@ -43,7 +43,7 @@ func (h *held) Names() []string { return h.names }
 func (h *held) Tensor(name string) (*tensor.Tensor, error) { return h.tensors[name], nil }
 
 // as returns the large model held as f32, bf16, or in 4-bit groups of 64 with the
-// head, which the embedding shares, in bf16.
+// head, which the embedding shares, in bf16, of which decoding reads a copy in 8 bits.
 func (m *models) as(storage string) (*model.Llama, error) {
 	base, err := m.large()
 	if err != nil || storage == "f32" {
@@ -75,6 +75,7 @@ func (m *models) as(storage string) (*model.Llama, error) {
 			return nil, err
 		}
 	}
+	l.Embed.Table.Int8 = true // as in a checkpoint of packed layers
 	return l, nil
 }
 
@@ -122,6 +123,10 @@ func weightBytes(m *model.Llama) int64 {
 			continue
 		}
 		for _, p := range l.Weight.Params() {
+			if b := p.InBytes(); b != nil {
+				n += b.Size()
+				continue
+			}
 			n += int64(len(p.Value.Bytes()))
 		}
 	}

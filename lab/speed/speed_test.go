@@ -11,6 +11,7 @@ import (
 	"tare/engine/checkpoint"
 	"tare/engine/model"
 	"tare/engine/tensor"
+	"tare/engine/tensor/kernel"
 )
 
 func TestMedian(t *testing.T) {
@@ -125,9 +126,14 @@ func TestWeightBytes(t *testing.T) {
 	}
 	m := models{base: base}
 	const layers, head = 2 * (4*128*128 + 3*128*192), 64 * 128
+	const scaled = 3.0 / 64 // a scale of two bytes and a zero of one for 64 codes
+	headBytes := 2.0
+	if kernel.HasBytes() {
+		headBytes = 1 + scaled
+	}
 	for storage, want := range map[string]float64{
 		"f32": 4 * (layers + head), "bf16": 2 * (layers + head),
-		"4-bit": layers*(0.5+3.0/64) + 2*head, // a scale of two bytes and a zero of one for 64 codes
+		"4-bit": layers*(0.5+scaled) + headBytes*head,
 	} {
 		l, err := m.as(storage)
 		if err != nil {

@@ -28,12 +28,51 @@ func MulInt8(c []float32, ldc, m, n, k int, x []float32, ldx int, w *Q4) {
 	if k != w.Cols || n > w.Rows {
 		panic("kernel: MulInt8 of another shape than its weight's")
 	}
+	mulInt8(c, ldc, m, n, k, x, ldx, &byteDots{codes: w.Codes, stride: w.Stride(), scales: w.Scales, zeros: w.Zeros, groups: w.Groups(), group: w.Group})
+}
+
+// byteDots is what the kernels know of a matrix of codes: 4-bit ones, or with wide a byte
+// each.
+type byteDots struct {
+	codes         []byte
+	stride        int // bytes of a row
+	scales        []uint16
+	zeros         []uint8
+	groups, group int
+	wide          bool
+}
+
+// blocks is how many blocks of 32 columns a row has.
+func (w *byteDots) blocks() int {
+	if w.wide {
+		return w.stride / q4Block
+	}
+	return w.stride / (q4Block / 2)
+}
+
+// halves returns the sixteen codes of either half of block b of a row.
+func (w *byteDots) halves(row []byte, b int) (first, second [16]byte) {
+	if w.wide {
+		u := b / unitBlocks * unitBlocks
+		at := u*q4Block + (b-u)*16
+		copy(first[:], row[at:])
+		copy(second[:], row[at+16*min(unitBlocks, w.blocks()-u):])
+		return first, second
+	}
+	for p, v := range row[b*16 : (b+1)*16] {
+		first[p], second[p] = v&15, v>>4
+	}
+	return first, second
+}
+
+// mulInt8 is the product of MulInt8 with codes of either width.
+func mulInt8(c []float32, ldc, m, n, k int, x []float32, ldx int, w *byteDots) {
 	a := rows8s.Get().(*rows8)
 	defer rows8s.Put(a)
-	a.round(x, ldx, m, k, w.Group)
+	a.round(x, ldx, m, k, w.group)
 	// Codes that stay in the second-level cache while all rows pass over them.
 	const held = 1 << 16
-	step := max(1, held/w.Stride())
+	step := max(1, held/w.stride)
 	Parallel(n, max(1, (1<<16)/k), func(lo, hi int) {
 		for ; lo < hi; lo += step {
 			a.dots(c, ldc, lo, min(hi, lo+step), w)
@@ -163,7 +202,7 @@ func roundGroupGo(dst []int8, x []float32, place, hop int, grid []float32) {
 }
 
 // dots multiplies all rows with rows [lo, hi) of w.
-func (a *rows8) dots(c []float32, ldc, lo, hi int, w *Q4) {
+func (a *rows8) dots(c []float32, ldc, lo, hi int, w *byteDots) {
 	for i := 0; i < a.m; i += a.tile {
 		code, grid, rows := a.at(i)
 		a.dotTile(c[i*ldc:], ldc, lo, hi, a.codes[code:], a.grid[grid:], rows, w)
@@ -171,24 +210,24 @@ func (a *rows8) dots(c []float32, ldc, lo, hi int, w *Q4) {
 }
 
 // dotTileGo sets c[r, j] for the rows of one tile and rows [lo, hi) of w.
-func (a *rows8) dotTileGo(c []float32, ldc, lo, hi int, codes []int8, grid []float32, rows int, w *Q4) {
-	groups := w.Groups()
+func (a *rows8) dotTileGo(c []float32, ldc, lo, hi int, codes []int8, grid []float32, rows int, w *byteDots) {
+	blocks := w.blocks()
 	for j := lo; j < hi; j++ {
-		packed := w.Codes[j*w.Stride() : (j+1)*w.Stride()]
+		packed := w.codes[j*w.stride : (j+1)*w.stride]
 		for r := range rows {
 			var total float32
-			for g := range groups {
-				first := g * a.perGroup
+			for g := range w.groups {
 				sum := 0
-				for b := first; b < min(first+a.perGroup, len(packed)/16); b++ {
+				for b := g * a.perGroup; b < min((g+1)*a.perGroup, blocks); b++ {
 					x := codes[(b/unitBlocks*rows+r)*unitBlocks*q4Block+b%unitBlocks*16:]
-					for p, v := range packed[b*16 : (b+1)*16] {
-						sum += int(v&15)*int(x[p]) + int(v>>4)*int(x[64+p])
+					first, second := w.halves(packed, b)
+					for p := range first {
+						sum += int(first[p])*int(x[p]) + int(second[p])*int(x[64+p])
 					}
 				}
 				at := grid[(g/gridGroups*rows+r)*2*gridGroups+g%gridGroups:]
-				scale := halfToFloat(w.Scales[j*groups+g]) * at[0]
-				total += scale * (float32(sum) + float32(w.Zeros[j*groups+g])*at[gridGroups])
+				scale := halfToFloat(w.scales[j*w.groups+g]) * at[0]
+				total += scale * (float32(sum) + float32(w.zeros[j*w.groups+g])*at[gridGroups])
 			}
 			c[r*ldc+j] = total
 		}

@@ -44,6 +44,46 @@ func q8Dots7x512(out *float32, ldo int, n int, codes *byte, stride int, scales *
 //go:noescape
 func q8Dots8x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
 
+// q8Wide1x512 multiplies 1 rows in 8 bits with n rows of codes of a byte; ldo and stride are in bytes.
+//
+//go:noescape
+func q8Wide1x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
+
+// q8Wide2x512 multiplies 2 rows in 8 bits with n rows of codes of a byte; ldo and stride are in bytes.
+//
+//go:noescape
+func q8Wide2x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
+
+// q8Wide3x512 multiplies 3 rows in 8 bits with n rows of codes of a byte; ldo and stride are in bytes.
+//
+//go:noescape
+func q8Wide3x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
+
+// q8Wide4x512 multiplies 4 rows in 8 bits with n rows of codes of a byte; ldo and stride are in bytes.
+//
+//go:noescape
+func q8Wide4x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
+
+// q8Wide5x512 multiplies 5 rows in 8 bits with n rows of codes of a byte; ldo and stride are in bytes.
+//
+//go:noescape
+func q8Wide5x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
+
+// q8Wide6x512 multiplies 6 rows in 8 bits with n rows of codes of a byte; ldo and stride are in bytes.
+//
+//go:noescape
+func q8Wide6x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
+
+// q8Wide7x512 multiplies 7 rows in 8 bits with n rows of codes of a byte; ldo and stride are in bytes.
+//
+//go:noescape
+func q8Wide7x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
+
+// q8Wide8x512 multiplies 8 rows in 8 bits with n rows of codes of a byte; ldo and stride are in bytes.
+//
+//go:noescape
+func q8Wide8x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
+
 // q8Dots1x256 multiplies 1 rows in 8 bits with n rows of 4-bit codes; ldo and stride are in bytes.
 //
 //go:noescape

@@ -62,7 +62,7 @@ unit:
 	VPERMPS     Z24, Z4, Z1
 	VFMADD231PS Z2, Z1, Z16
 	ADDQ        $0x00000080, DI
-	ADDQ        $0x40, R13
+	ADDQ        $0x00000040, R13
 	ADDQ        $0x40, R12
 	SUBQ        $0x04, R11
 	JGE         unit
@@ -184,7 +184,7 @@ unit:
 	VPERMPS     Z25, Z4, Z5
 	VFMADD231PS Z3, Z5, Z17
 	ADDQ        $0x00000100, R8
-	ADDQ        $0x40, R14
+	ADDQ        $0x00000040, R14
 	ADDQ        $0x40, R13
 	SUBQ        $0x04, R12
 	JGE         unit
@@ -332,7 +332,7 @@ unit:
 	VPERMPS     Z26, Z4, Z5
 	VFMADD231PS Z3, Z5, Z18
 	ADDQ        $0x00000180, R8
-	ADDQ        $0x40, R14
+	ADDQ        $0x00000040, R14
 	ADDQ        $0x40, R13
 	SUBQ        $0x04, R12
 	JGE         unit
@@ -506,7 +506,7 @@ unit:
 	VPERMPS     Z27, Z4, Z5
 	VFMADD231PS Z3, Z5, Z19
 	ADDQ        $0x00000200, R8
-	ADDQ        $0x40, R14
+	ADDQ        $0x00000040, R14
 	ADDQ        $0x40, R13
 	SUBQ        $0x04, R12
 	JGE         unit
@@ -706,7 +706,7 @@ unit:
 	VPERMPS     Z28, Z4, Z5
 	VFMADD231PS Z3, Z5, Z20
 	ADDQ        $0x00000280, R8
-	ADDQ        $0x40, R14
+	ADDQ        $0x00000040, R14
 	ADDQ        $0x40, R13
 	SUBQ        $0x04, R12
 	JGE         unit
@@ -932,7 +932,7 @@ unit:
 	VPERMPS     Z29, Z4, Z5
 	VFMADD231PS Z3, Z5, Z21
 	ADDQ        $0x00000300, R8
-	ADDQ        $0x40, R14
+	ADDQ        $0x00000040, R14
 	ADDQ        $0x40, R13
 	SUBQ        $0x04, R12
 	JGE         unit
@@ -1184,7 +1184,7 @@ unit:
 	VPERMPS     Z30, Z4, Z5
 	VFMADD231PS Z3, Z5, Z22
 	ADDQ        $0x00000380, R8
-	ADDQ        $0x40, R14
+	ADDQ        $0x00000040, R14
 	ADDQ        $0x40, R13
 	SUBQ        $0x04, R12
 	JGE         unit
@@ -1462,7 +1462,7 @@ unit:
 	VPERMPS     Z31, Z4, Z5
 	VFMADD231PS Z3, Z5, Z23
 	ADDQ        $0x00000400, R8
-	ADDQ        $0x40, R14
+	ADDQ        $0x00000040, R14
 	ADDQ        $0x40, R13
 	SUBQ        $0x04, R12
 	JGE         unit
@@ -1585,6 +1585,1553 @@ last:
 	VEXTRACTF32X4 $0x03, Z16, X1
 	VMOVSS        X1, (R8)
 	VEXTRACTPS    $0x01, X1, (R9)
+	ADDQ          $0x04, AX
+	DECQ          DX
+	JNE           row
+	VZEROUPPER
+	RET
+
+// func q8Wide1x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV, MMX+
+TEXT ·q8Wide1x512(SB), NOSPLIT, $0-104
+	MOVQ out+0(FP), AX
+	MOVQ ldo+8(FP), CX
+	MOVQ n+16(FP), CX
+	MOVQ codes+24(FP), DX
+	MOVQ scales+40(FP), BX
+	MOVQ zeros+48(FP), SI
+
+row:
+	VPXORD Z16, Z16, Z16
+	MOVQ   x+80(FP), DI
+	MOVQ   grid+88(FP), R8
+	MOVQ   blocks+64(FP), R9
+	MOVQ   groups+56(FP), R10
+	MOVQ   DX, R13
+
+chunk:
+	MOVQ        $0x00000010, R12
+	CMPQ        R10, R12
+	CMOVQLT     R10, R12
+	MOVL        $0x0000ffff, R11
+	BZHIL       R12, R11, R11
+	KMOVW       R11, K1
+	VMOVDQU16.Z (BX), K1, Y0
+	VCVTPH2PS   Y0, Z2
+	VMOVDQU8.Z  (SI), K1, X0
+	VPMOVZXBD   X0, Z0
+	VCVTDQ2PS   Z0, Z0
+	VMULPS      (R8), Z2, Z24
+	VMULPS      64(R8), Z0, Z0
+	VFMADD231PS Z0, Z24, Z16
+	MOVQ        perGroup+72(FP), R11
+	SHLQ        $0x04, R11
+	CMPQ        R11, R9
+	CMOVQGT     R9, R11
+	SUBQ        R11, R9
+	MOVQ        places+96(FP), R12
+	SUBQ        $0x04, R11
+	JLT         part
+
+unit:
+	PREFETCHT0  4096(R13)
+	PREFETCHT0  4160(R13)
+	VMOVDQU32   (R13), Z0
+	VMOVDQU32   64(R13), Z2
+	VMOVDQU32   (R12), Z3
+	VPXORD      Z1, Z1, Z1
+	VPDPBUSD    (DI), Z0, Z1
+	VPDPBUSD    64(DI), Z2, Z1
+	VCVTDQ2PS   Z1, Z1
+	VPERMPS     Z24, Z3, Z0
+	VFMADD231PS Z1, Z0, Z16
+	ADDQ        $0x00000080, DI
+	ADDQ        $0x00000080, R13
+	ADDQ        $0x40, R12
+	SUBQ        $0x04, R11
+	JGE         unit
+
+part:
+	ADDQ        $0x04, R11
+	JE          next
+	SHLQ        $0x02, R11
+	MOVL        $0x0000ffff, R14
+	BZHIL       R11, R14, R14
+	KMOVW       R14, K1
+	VMOVDQU32.Z (R13), K1, Z0
+	VMOVDQU32.Z (R13)(R11*4), K1, Z2
+	VMOVDQU32   (R12), Z3
+	VPXORD      Z1, Z1, Z1
+	VPDPBUSD    (DI), Z0, Z1
+	VPDPBUSD    64(DI), Z2, Z1
+	VCVTDQ2PS   Z1, Z1
+	VPERMPS     Z24, Z3, Z0
+	VFMADD231PS Z1, Z0, Z16
+	ADDQ        $0x00000080, DI
+
+next:
+	CMPQ R10, $0x10
+	JLE  last
+	ADDQ $0x20, BX
+	ADDQ $0x10, SI
+	ADDQ $0x00000080, R8
+	SUBQ $0x10, R10
+	JMP  chunk
+
+last:
+	ADDQ          stride+32(FP), DX
+	ADDQ          R10, SI
+	LEAQ          (BX)(R10*2), BX
+	MOVQ          AX, DI
+	VEXTRACTF64X4 $0x01, Z16, Y0
+	VADDPS        Y0, Y16, Y0
+	VEXTRACTF128  $0x01, Y0, X2
+	VADDPS        X2, X0, X2
+	VPERMILPS     $0x4e, X2, X0
+	VADDPS        X0, X2, X2
+	VPERMILPS     $0xb1, X2, X0
+	VADDPS        X0, X2, X2
+	VMOVSS        X2, (DI)
+	ADDQ          $0x04, AX
+	DECQ          CX
+	JNE           row
+	VZEROUPPER
+	RET
+
+// func q8Wide2x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV, MMX+
+TEXT ·q8Wide2x512(SB), NOSPLIT, $0-104
+	MOVQ out+0(FP), AX
+	MOVQ ldo+8(FP), CX
+	MOVQ n+16(FP), DX
+	MOVQ codes+24(FP), BX
+	MOVQ scales+40(FP), SI
+	MOVQ zeros+48(FP), DI
+
+row:
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	MOVQ   x+80(FP), R8
+	MOVQ   grid+88(FP), R9
+	MOVQ   blocks+64(FP), R10
+	MOVQ   groups+56(FP), R11
+	MOVQ   BX, R14
+
+chunk:
+	MOVQ        $0x00000010, R13
+	CMPQ        R11, R13
+	CMOVQLT     R11, R13
+	MOVL        $0x0000ffff, R12
+	BZHIL       R13, R12, R12
+	KMOVW       R12, K1
+	VMOVDQU16.Z (SI), K1, Y0
+	VCVTPH2PS   Y0, Z3
+	VMOVDQU8.Z  (DI), K1, X0
+	VPMOVZXBD   X0, Z0
+	VCVTDQ2PS   Z0, Z0
+	VMULPS      (R9), Z3, Z24
+	VMULPS      64(R9), Z0, Z1
+	VFMADD231PS Z1, Z24, Z16
+	VMULPS      128(R9), Z3, Z25
+	VMULPS      192(R9), Z0, Z1
+	VFMADD231PS Z1, Z25, Z17
+	MOVQ        perGroup+72(FP), R12
+	SHLQ        $0x04, R12
+	CMPQ        R12, R10
+	CMOVQGT     R10, R12
+	SUBQ        R12, R10
+	MOVQ        places+96(FP), R13
+	SUBQ        $0x04, R12
+	JLT         part
+
+unit:
+	PREFETCHT0  4096(R14)
+	PREFETCHT0  4160(R14)
+	VMOVDQU32   (R14), Z0
+	VMOVDQU32   64(R14), Z1
+	VMOVDQU32   (R13), Z3
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    (R8), Z0, Z2
+	VPDPBUSD    64(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z24, Z3, Z4
+	VFMADD231PS Z2, Z4, Z16
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    128(R8), Z0, Z2
+	VPDPBUSD    192(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z25, Z3, Z4
+	VFMADD231PS Z2, Z4, Z17
+	ADDQ        $0x00000100, R8
+	ADDQ        $0x00000080, R14
+	ADDQ        $0x40, R13
+	SUBQ        $0x04, R12
+	JGE         unit
+
+part:
+	ADDQ        $0x04, R12
+	JE          next
+	SHLQ        $0x02, R12
+	MOVL        $0x0000ffff, R15
+	BZHIL       R12, R15, R15
+	KMOVW       R15, K1
+	VMOVDQU32.Z (R14), K1, Z0
+	VMOVDQU32.Z (R14)(R12*4), K1, Z1
+	VMOVDQU32   (R13), Z3
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    (R8), Z0, Z2
+	VPDPBUSD    64(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z24, Z3, Z4
+	VFMADD231PS Z2, Z4, Z16
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    128(R8), Z0, Z2
+	VPDPBUSD    192(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z25, Z3, Z4
+	VFMADD231PS Z2, Z4, Z17
+	ADDQ        $0x00000100, R8
+
+next:
+	CMPQ R11, $0x10
+	JLE  last
+	ADDQ $0x20, SI
+	ADDQ $0x10, DI
+	ADDQ $0x00000100, R9
+	SUBQ $0x10, R11
+	JMP  chunk
+
+last:
+	ADDQ          stride+32(FP), BX
+	ADDQ          R11, DI
+	LEAQ          (SI)(R11*2), SI
+	MOVQ          AX, R8
+	VEXTRACTF64X4 $0x01, Z16, Y0
+	VADDPS        Y0, Y16, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z17, Y0
+	VADDPS        Y0, Y17, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          $0x04, AX
+	DECQ          DX
+	JNE           row
+	VZEROUPPER
+	RET
+
+// func q8Wide3x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV, MMX+
+TEXT ·q8Wide3x512(SB), NOSPLIT, $0-104
+	MOVQ out+0(FP), AX
+	MOVQ ldo+8(FP), CX
+	MOVQ n+16(FP), DX
+	MOVQ codes+24(FP), BX
+	MOVQ scales+40(FP), SI
+	MOVQ zeros+48(FP), DI
+
+row:
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	MOVQ   x+80(FP), R8
+	MOVQ   grid+88(FP), R9
+	MOVQ   blocks+64(FP), R10
+	MOVQ   groups+56(FP), R11
+	MOVQ   BX, R14
+
+chunk:
+	MOVQ        $0x00000010, R13
+	CMPQ        R11, R13
+	CMOVQLT     R11, R13
+	MOVL        $0x0000ffff, R12
+	BZHIL       R13, R12, R12
+	KMOVW       R12, K1
+	VMOVDQU16.Z (SI), K1, Y0
+	VCVTPH2PS   Y0, Z3
+	VMOVDQU8.Z  (DI), K1, X0
+	VPMOVZXBD   X0, Z0
+	VCVTDQ2PS   Z0, Z0
+	VMULPS      (R9), Z3, Z24
+	VMULPS      64(R9), Z0, Z1
+	VFMADD231PS Z1, Z24, Z16
+	VMULPS      128(R9), Z3, Z25
+	VMULPS      192(R9), Z0, Z1
+	VFMADD231PS Z1, Z25, Z17
+	VMULPS      256(R9), Z3, Z26
+	VMULPS      320(R9), Z0, Z1
+	VFMADD231PS Z1, Z26, Z18
+	MOVQ        perGroup+72(FP), R12
+	SHLQ        $0x04, R12
+	CMPQ        R12, R10
+	CMOVQGT     R10, R12
+	SUBQ        R12, R10
+	MOVQ        places+96(FP), R13
+	SUBQ        $0x04, R12
+	JLT         part
+
+unit:
+	PREFETCHT0  4096(R14)
+	PREFETCHT0  4160(R14)
+	VMOVDQU32   (R14), Z0
+	VMOVDQU32   64(R14), Z1
+	VMOVDQU32   (R13), Z3
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    (R8), Z0, Z2
+	VPDPBUSD    64(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z24, Z3, Z4
+	VFMADD231PS Z2, Z4, Z16
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    128(R8), Z0, Z2
+	VPDPBUSD    192(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z25, Z3, Z4
+	VFMADD231PS Z2, Z4, Z17
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    256(R8), Z0, Z2
+	VPDPBUSD    320(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z26, Z3, Z4
+	VFMADD231PS Z2, Z4, Z18
+	ADDQ        $0x00000180, R8
+	ADDQ        $0x00000080, R14
+	ADDQ        $0x40, R13
+	SUBQ        $0x04, R12
+	JGE         unit
+
+part:
+	ADDQ        $0x04, R12
+	JE          next
+	SHLQ        $0x02, R12
+	MOVL        $0x0000ffff, R15
+	BZHIL       R12, R15, R15
+	KMOVW       R15, K1
+	VMOVDQU32.Z (R14), K1, Z0
+	VMOVDQU32.Z (R14)(R12*4), K1, Z1
+	VMOVDQU32   (R13), Z3
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    (R8), Z0, Z2
+	VPDPBUSD    64(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z24, Z3, Z4
+	VFMADD231PS Z2, Z4, Z16
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    128(R8), Z0, Z2
+	VPDPBUSD    192(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z25, Z3, Z4
+	VFMADD231PS Z2, Z4, Z17
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    256(R8), Z0, Z2
+	VPDPBUSD    320(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z26, Z3, Z4
+	VFMADD231PS Z2, Z4, Z18
+	ADDQ        $0x00000180, R8
+
+next:
+	CMPQ R11, $0x10
+	JLE  last
+	ADDQ $0x20, SI
+	ADDQ $0x10, DI
+	ADDQ $0x00000180, R9
+	SUBQ $0x10, R11
+	JMP  chunk
+
+last:
+	ADDQ          stride+32(FP), BX
+	ADDQ          R11, DI
+	LEAQ          (SI)(R11*2), SI
+	MOVQ          AX, R8
+	VEXTRACTF64X4 $0x01, Z16, Y0
+	VADDPS        Y0, Y16, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z17, Y0
+	VADDPS        Y0, Y17, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z18, Y0
+	VADDPS        Y0, Y18, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          $0x04, AX
+	DECQ          DX
+	JNE           row
+	VZEROUPPER
+	RET
+
+// func q8Wide4x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV, MMX+
+TEXT ·q8Wide4x512(SB), NOSPLIT, $0-104
+	MOVQ out+0(FP), AX
+	MOVQ ldo+8(FP), CX
+	MOVQ n+16(FP), DX
+	MOVQ codes+24(FP), BX
+	MOVQ scales+40(FP), SI
+	MOVQ zeros+48(FP), DI
+
+row:
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	MOVQ   x+80(FP), R8
+	MOVQ   grid+88(FP), R9
+	MOVQ   blocks+64(FP), R10
+	MOVQ   groups+56(FP), R11
+	MOVQ   BX, R14
+
+chunk:
+	MOVQ        $0x00000010, R13
+	CMPQ        R11, R13
+	CMOVQLT     R11, R13
+	MOVL        $0x0000ffff, R12
+	BZHIL       R13, R12, R12
+	KMOVW       R12, K1
+	VMOVDQU16.Z (SI), K1, Y0
+	VCVTPH2PS   Y0, Z3
+	VMOVDQU8.Z  (DI), K1, X0
+	VPMOVZXBD   X0, Z0
+	VCVTDQ2PS   Z0, Z0
+	VMULPS      (R9), Z3, Z24
+	VMULPS      64(R9), Z0, Z1
+	VFMADD231PS Z1, Z24, Z16
+	VMULPS      128(R9), Z3, Z25
+	VMULPS      192(R9), Z0, Z1
+	VFMADD231PS Z1, Z25, Z17
+	VMULPS      256(R9), Z3, Z26
+	VMULPS      320(R9), Z0, Z1
+	VFMADD231PS Z1, Z26, Z18
+	VMULPS      384(R9), Z3, Z27
+	VMULPS      448(R9), Z0, Z1
+	VFMADD231PS Z1, Z27, Z19
+	MOVQ        perGroup+72(FP), R12
+	SHLQ        $0x04, R12
+	CMPQ        R12, R10
+	CMOVQGT     R10, R12
+	SUBQ        R12, R10
+	MOVQ        places+96(FP), R13
+	SUBQ        $0x04, R12
+	JLT         part
+
+unit:
+	PREFETCHT0  4096(R14)
+	PREFETCHT0  4160(R14)
+	VMOVDQU32   (R14), Z0
+	VMOVDQU32   64(R14), Z1
+	VMOVDQU32   (R13), Z3
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    (R8), Z0, Z2
+	VPDPBUSD    64(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z24, Z3, Z4
+	VFMADD231PS Z2, Z4, Z16
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    128(R8), Z0, Z2
+	VPDPBUSD    192(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z25, Z3, Z4
+	VFMADD231PS Z2, Z4, Z17
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    256(R8), Z0, Z2
+	VPDPBUSD    320(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z26, Z3, Z4
+	VFMADD231PS Z2, Z4, Z18
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    384(R8), Z0, Z2
+	VPDPBUSD    448(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z27, Z3, Z4
+	VFMADD231PS Z2, Z4, Z19
+	ADDQ        $0x00000200, R8
+	ADDQ        $0x00000080, R14
+	ADDQ        $0x40, R13
+	SUBQ        $0x04, R12
+	JGE         unit
+
+part:
+	ADDQ        $0x04, R12
+	JE          next
+	SHLQ        $0x02, R12
+	MOVL        $0x0000ffff, R15
+	BZHIL       R12, R15, R15
+	KMOVW       R15, K1
+	VMOVDQU32.Z (R14), K1, Z0
+	VMOVDQU32.Z (R14)(R12*4), K1, Z1
+	VMOVDQU32   (R13), Z3
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    (R8), Z0, Z2
+	VPDPBUSD    64(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z24, Z3, Z4
+	VFMADD231PS Z2, Z4, Z16
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    128(R8), Z0, Z2
+	VPDPBUSD    192(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z25, Z3, Z4
+	VFMADD231PS Z2, Z4, Z17
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    256(R8), Z0, Z2
+	VPDPBUSD    320(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z26, Z3, Z4
+	VFMADD231PS Z2, Z4, Z18
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    384(R8), Z0, Z2
+	VPDPBUSD    448(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z27, Z3, Z4
+	VFMADD231PS Z2, Z4, Z19
+	ADDQ        $0x00000200, R8
+
+next:
+	CMPQ R11, $0x10
+	JLE  last
+	ADDQ $0x20, SI
+	ADDQ $0x10, DI
+	ADDQ $0x00000200, R9
+	SUBQ $0x10, R11
+	JMP  chunk
+
+last:
+	ADDQ          stride+32(FP), BX
+	ADDQ          R11, DI
+	LEAQ          (SI)(R11*2), SI
+	MOVQ          AX, R8
+	VEXTRACTF64X4 $0x01, Z16, Y0
+	VADDPS        Y0, Y16, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z17, Y0
+	VADDPS        Y0, Y17, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z18, Y0
+	VADDPS        Y0, Y18, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z19, Y0
+	VADDPS        Y0, Y19, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          $0x04, AX
+	DECQ          DX
+	JNE           row
+	VZEROUPPER
+	RET
+
+// func q8Wide5x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV, MMX+
+TEXT ·q8Wide5x512(SB), NOSPLIT, $0-104
+	MOVQ out+0(FP), AX
+	MOVQ ldo+8(FP), CX
+	MOVQ n+16(FP), DX
+	MOVQ codes+24(FP), BX
+	MOVQ scales+40(FP), SI
+	MOVQ zeros+48(FP), DI
+
+row:
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	MOVQ   x+80(FP), R8
+	MOVQ   grid+88(FP), R9
+	MOVQ   blocks+64(FP), R10
+	MOVQ   groups+56(FP), R11
+	MOVQ   BX, R14
+
+chunk:
+	MOVQ        $0x00000010, R13
+	CMPQ        R11, R13
+	CMOVQLT     R11, R13
+	MOVL        $0x0000ffff, R12
+	BZHIL       R13, R12, R12
+	KMOVW       R12, K1
+	VMOVDQU16.Z (SI), K1, Y0
+	VCVTPH2PS   Y0, Z3
+	VMOVDQU8.Z  (DI), K1, X0
+	VPMOVZXBD   X0, Z0
+	VCVTDQ2PS   Z0, Z0
+	VMULPS      (R9), Z3, Z24
+	VMULPS      64(R9), Z0, Z1
+	VFMADD231PS Z1, Z24, Z16
+	VMULPS      128(R9), Z3, Z25
+	VMULPS      192(R9), Z0, Z1
+	VFMADD231PS Z1, Z25, Z17
+	VMULPS      256(R9), Z3, Z26
+	VMULPS      320(R9), Z0, Z1
+	VFMADD231PS Z1, Z26, Z18
+	VMULPS      384(R9), Z3, Z27
+	VMULPS      448(R9), Z0, Z1
+	VFMADD231PS Z1, Z27, Z19
+	VMULPS      512(R9), Z3, Z28
+	VMULPS      576(R9), Z0, Z1
+	VFMADD231PS Z1, Z28, Z20
+	MOVQ        perGroup+72(FP), R12
+	SHLQ        $0x04, R12
+	CMPQ        R12, R10
+	CMOVQGT     R10, R12
+	SUBQ        R12, R10
+	MOVQ        places+96(FP), R13
+	SUBQ        $0x04, R12
+	JLT         part
+
+unit:
+	PREFETCHT0  4096(R14)
+	PREFETCHT0  4160(R14)
+	VMOVDQU32   (R14), Z0
+	VMOVDQU32   64(R14), Z1
+	VMOVDQU32   (R13), Z3
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    (R8), Z0, Z2
+	VPDPBUSD    64(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z24, Z3, Z4
+	VFMADD231PS Z2, Z4, Z16
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    128(R8), Z0, Z2
+	VPDPBUSD    192(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z25, Z3, Z4
+	VFMADD231PS Z2, Z4, Z17
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    256(R8), Z0, Z2
+	VPDPBUSD    320(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z26, Z3, Z4
+	VFMADD231PS Z2, Z4, Z18
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    384(R8), Z0, Z2
+	VPDPBUSD    448(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z27, Z3, Z4
+	VFMADD231PS Z2, Z4, Z19
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    512(R8), Z0, Z2
+	VPDPBUSD    576(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z28, Z3, Z4
+	VFMADD231PS Z2, Z4, Z20
+	ADDQ        $0x00000280, R8
+	ADDQ        $0x00000080, R14
+	ADDQ        $0x40, R13
+	SUBQ        $0x04, R12
+	JGE         unit
+
+part:
+	ADDQ        $0x04, R12
+	JE          next
+	SHLQ        $0x02, R12
+	MOVL        $0x0000ffff, R15
+	BZHIL       R12, R15, R15
+	KMOVW       R15, K1
+	VMOVDQU32.Z (R14), K1, Z0
+	VMOVDQU32.Z (R14)(R12*4), K1, Z1
+	VMOVDQU32   (R13), Z3
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    (R8), Z0, Z2
+	VPDPBUSD    64(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z24, Z3, Z4
+	VFMADD231PS Z2, Z4, Z16
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    128(R8), Z0, Z2
+	VPDPBUSD    192(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z25, Z3, Z4
+	VFMADD231PS Z2, Z4, Z17
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    256(R8), Z0, Z2
+	VPDPBUSD    320(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z26, Z3, Z4
+	VFMADD231PS Z2, Z4, Z18
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    384(R8), Z0, Z2
+	VPDPBUSD    448(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z27, Z3, Z4
+	VFMADD231PS Z2, Z4, Z19
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    512(R8), Z0, Z2
+	VPDPBUSD    576(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z28, Z3, Z4
+	VFMADD231PS Z2, Z4, Z20
+	ADDQ        $0x00000280, R8
+
+next:
+	CMPQ R11, $0x10
+	JLE  last
+	ADDQ $0x20, SI
+	ADDQ $0x10, DI
+	ADDQ $0x00000280, R9
+	SUBQ $0x10, R11
+	JMP  chunk
+
+last:
+	ADDQ          stride+32(FP), BX
+	ADDQ          R11, DI
+	LEAQ          (SI)(R11*2), SI
+	MOVQ          AX, R8
+	VEXTRACTF64X4 $0x01, Z16, Y0
+	VADDPS        Y0, Y16, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z17, Y0
+	VADDPS        Y0, Y17, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z18, Y0
+	VADDPS        Y0, Y18, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z19, Y0
+	VADDPS        Y0, Y19, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z20, Y0
+	VADDPS        Y0, Y20, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          $0x04, AX
+	DECQ          DX
+	JNE           row
+	VZEROUPPER
+	RET
+
+// func q8Wide6x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV, MMX+
+TEXT ·q8Wide6x512(SB), NOSPLIT, $0-104
+	MOVQ out+0(FP), AX
+	MOVQ ldo+8(FP), CX
+	MOVQ n+16(FP), DX
+	MOVQ codes+24(FP), BX
+	MOVQ scales+40(FP), SI
+	MOVQ zeros+48(FP), DI
+
+row:
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	MOVQ   x+80(FP), R8
+	MOVQ   grid+88(FP), R9
+	MOVQ   blocks+64(FP), R10
+	MOVQ   groups+56(FP), R11
+	MOVQ   BX, R14
+
+chunk:
+	MOVQ        $0x00000010, R13
+	CMPQ        R11, R13
+	CMOVQLT     R11, R13
+	MOVL        $0x0000ffff, R12
+	BZHIL       R13, R12, R12
+	KMOVW       R12, K1
+	VMOVDQU16.Z (SI), K1, Y0
+	VCVTPH2PS   Y0, Z3
+	VMOVDQU8.Z  (DI), K1, X0
+	VPMOVZXBD   X0, Z0
+	VCVTDQ2PS   Z0, Z0
+	VMULPS      (R9), Z3, Z24
+	VMULPS      64(R9), Z0, Z1
+	VFMADD231PS Z1, Z24, Z16
+	VMULPS      128(R9), Z3, Z25
+	VMULPS      192(R9), Z0, Z1
+	VFMADD231PS Z1, Z25, Z17
+	VMULPS      256(R9), Z3, Z26
+	VMULPS      320(R9), Z0, Z1
+	VFMADD231PS Z1, Z26, Z18
+	VMULPS      384(R9), Z3, Z27
+	VMULPS      448(R9), Z0, Z1
+	VFMADD231PS Z1, Z27, Z19
+	VMULPS      512(R9), Z3, Z28
+	VMULPS      576(R9), Z0, Z1
+	VFMADD231PS Z1, Z28, Z20
+	VMULPS      640(R9), Z3, Z29
+	VMULPS      704(R9), Z0, Z1
+	VFMADD231PS Z1, Z29, Z21
+	MOVQ        perGroup+72(FP), R12
+	SHLQ        $0x04, R12
+	CMPQ        R12, R10
+	CMOVQGT     R10, R12
+	SUBQ        R12, R10
+	MOVQ        places+96(FP), R13
+	SUBQ        $0x04, R12
+	JLT         part
+
+unit:
+	PREFETCHT0  4096(R14)
+	PREFETCHT0  4160(R14)
+	VMOVDQU32   (R14), Z0
+	VMOVDQU32   64(R14), Z1
+	VMOVDQU32   (R13), Z3
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    (R8), Z0, Z2
+	VPDPBUSD    64(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z24, Z3, Z4
+	VFMADD231PS Z2, Z4, Z16
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    128(R8), Z0, Z2
+	VPDPBUSD    192(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z25, Z3, Z4
+	VFMADD231PS Z2, Z4, Z17
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    256(R8), Z0, Z2
+	VPDPBUSD    320(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z26, Z3, Z4
+	VFMADD231PS Z2, Z4, Z18
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    384(R8), Z0, Z2
+	VPDPBUSD    448(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z27, Z3, Z4
+	VFMADD231PS Z2, Z4, Z19
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    512(R8), Z0, Z2
+	VPDPBUSD    576(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z28, Z3, Z4
+	VFMADD231PS Z2, Z4, Z20
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    640(R8), Z0, Z2
+	VPDPBUSD    704(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z29, Z3, Z4
+	VFMADD231PS Z2, Z4, Z21
+	ADDQ        $0x00000300, R8
+	ADDQ        $0x00000080, R14
+	ADDQ        $0x40, R13
+	SUBQ        $0x04, R12
+	JGE         unit
+
+part:
+	ADDQ        $0x04, R12
+	JE          next
+	SHLQ        $0x02, R12
+	MOVL        $0x0000ffff, R15
+	BZHIL       R12, R15, R15
+	KMOVW       R15, K1
+	VMOVDQU32.Z (R14), K1, Z0
+	VMOVDQU32.Z (R14)(R12*4), K1, Z1
+	VMOVDQU32   (R13), Z3
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    (R8), Z0, Z2
+	VPDPBUSD    64(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z24, Z3, Z4
+	VFMADD231PS Z2, Z4, Z16
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    128(R8), Z0, Z2
+	VPDPBUSD    192(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z25, Z3, Z4
+	VFMADD231PS Z2, Z4, Z17
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    256(R8), Z0, Z2
+	VPDPBUSD    320(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z26, Z3, Z4
+	VFMADD231PS Z2, Z4, Z18
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    384(R8), Z0, Z2
+	VPDPBUSD    448(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z27, Z3, Z4
+	VFMADD231PS Z2, Z4, Z19
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    512(R8), Z0, Z2
+	VPDPBUSD    576(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z28, Z3, Z4
+	VFMADD231PS Z2, Z4, Z20
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    640(R8), Z0, Z2
+	VPDPBUSD    704(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z29, Z3, Z4
+	VFMADD231PS Z2, Z4, Z21
+	ADDQ        $0x00000300, R8
+
+next:
+	CMPQ R11, $0x10
+	JLE  last
+	ADDQ $0x20, SI
+	ADDQ $0x10, DI
+	ADDQ $0x00000300, R9
+	SUBQ $0x10, R11
+	JMP  chunk
+
+last:
+	ADDQ          stride+32(FP), BX
+	ADDQ          R11, DI
+	LEAQ          (SI)(R11*2), SI
+	MOVQ          AX, R8
+	VEXTRACTF64X4 $0x01, Z16, Y0
+	VADDPS        Y0, Y16, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z17, Y0
+	VADDPS        Y0, Y17, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z18, Y0
+	VADDPS        Y0, Y18, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z19, Y0
+	VADDPS        Y0, Y19, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z20, Y0
+	VADDPS        Y0, Y20, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z21, Y0
+	VADDPS        Y0, Y21, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          $0x04, AX
+	DECQ          DX
+	JNE           row
+	VZEROUPPER
+	RET
+
+// func q8Wide7x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV, MMX+
+TEXT ·q8Wide7x512(SB), NOSPLIT, $0-104
+	MOVQ out+0(FP), AX
+	MOVQ ldo+8(FP), CX
+	MOVQ n+16(FP), DX
+	MOVQ codes+24(FP), BX
+	MOVQ scales+40(FP), SI
+	MOVQ zeros+48(FP), DI
+
+row:
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	MOVQ   x+80(FP), R8
+	MOVQ   grid+88(FP), R9
+	MOVQ   blocks+64(FP), R10
+	MOVQ   groups+56(FP), R11
+	MOVQ   BX, R14
+
+chunk:
+	MOVQ        $0x00000010, R13
+	CMPQ        R11, R13
+	CMOVQLT     R11, R13
+	MOVL        $0x0000ffff, R12
+	BZHIL       R13, R12, R12
+	KMOVW       R12, K1
+	VMOVDQU16.Z (SI), K1, Y0
+	VCVTPH2PS   Y0, Z3
+	VMOVDQU8.Z  (DI), K1, X0
+	VPMOVZXBD   X0, Z0
+	VCVTDQ2PS   Z0, Z0
+	VMULPS      (R9), Z3, Z24
+	VMULPS      64(R9), Z0, Z1
+	VFMADD231PS Z1, Z24, Z16
+	VMULPS      128(R9), Z3, Z25
+	VMULPS      192(R9), Z0, Z1
+	VFMADD231PS Z1, Z25, Z17
+	VMULPS      256(R9), Z3, Z26
+	VMULPS      320(R9), Z0, Z1
+	VFMADD231PS Z1, Z26, Z18
+	VMULPS      384(R9), Z3, Z27
+	VMULPS      448(R9), Z0, Z1
+	VFMADD231PS Z1, Z27, Z19
+	VMULPS      512(R9), Z3, Z28
+	VMULPS      576(R9), Z0, Z1
+	VFMADD231PS Z1, Z28, Z20
+	VMULPS      640(R9), Z3, Z29
+	VMULPS      704(R9), Z0, Z1
+	VFMADD231PS Z1, Z29, Z21
+	VMULPS      768(R9), Z3, Z30
+	VMULPS      832(R9), Z0, Z1
+	VFMADD231PS Z1, Z30, Z22
+	MOVQ        perGroup+72(FP), R12
+	SHLQ        $0x04, R12
+	CMPQ        R12, R10
+	CMOVQGT     R10, R12
+	SUBQ        R12, R10
+	MOVQ        places+96(FP), R13
+	SUBQ        $0x04, R12
+	JLT         part
+
+unit:
+	PREFETCHT0  4096(R14)
+	PREFETCHT0  4160(R14)
+	VMOVDQU32   (R14), Z0
+	VMOVDQU32   64(R14), Z1
+	VMOVDQU32   (R13), Z3
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    (R8), Z0, Z2
+	VPDPBUSD    64(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z24, Z3, Z4
+	VFMADD231PS Z2, Z4, Z16
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    128(R8), Z0, Z2
+	VPDPBUSD    192(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z25, Z3, Z4
+	VFMADD231PS Z2, Z4, Z17
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    256(R8), Z0, Z2
+	VPDPBUSD    320(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z26, Z3, Z4
+	VFMADD231PS Z2, Z4, Z18
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    384(R8), Z0, Z2
+	VPDPBUSD    448(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z27, Z3, Z4
+	VFMADD231PS Z2, Z4, Z19
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    512(R8), Z0, Z2
+	VPDPBUSD    576(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z28, Z3, Z4
+	VFMADD231PS Z2, Z4, Z20
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    640(R8), Z0, Z2
+	VPDPBUSD    704(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z29, Z3, Z4
+	VFMADD231PS Z2, Z4, Z21
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    768(R8), Z0, Z2
+	VPDPBUSD    832(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z30, Z3, Z4
+	VFMADD231PS Z2, Z4, Z22
+	ADDQ        $0x00000380, R8
+	ADDQ        $0x00000080, R14
+	ADDQ        $0x40, R13
+	SUBQ        $0x04, R12
+	JGE         unit
+
+part:
+	ADDQ        $0x04, R12
+	JE          next
+	SHLQ        $0x02, R12
+	MOVL        $0x0000ffff, R15
+	BZHIL       R12, R15, R15
+	KMOVW       R15, K1
+	VMOVDQU32.Z (R14), K1, Z0
+	VMOVDQU32.Z (R14)(R12*4), K1, Z1
+	VMOVDQU32   (R13), Z3
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    (R8), Z0, Z2
+	VPDPBUSD    64(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z24, Z3, Z4
+	VFMADD231PS Z2, Z4, Z16
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    128(R8), Z0, Z2
+	VPDPBUSD    192(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z25, Z3, Z4
+	VFMADD231PS Z2, Z4, Z17
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    256(R8), Z0, Z2
+	VPDPBUSD    320(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z26, Z3, Z4
+	VFMADD231PS Z2, Z4, Z18
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    384(R8), Z0, Z2
+	VPDPBUSD    448(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z27, Z3, Z4
+	VFMADD231PS Z2, Z4, Z19
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    512(R8), Z0, Z2
+	VPDPBUSD    576(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z28, Z3, Z4
+	VFMADD231PS Z2, Z4, Z20
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    640(R8), Z0, Z2
+	VPDPBUSD    704(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z29, Z3, Z4
+	VFMADD231PS Z2, Z4, Z21
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    768(R8), Z0, Z2
+	VPDPBUSD    832(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z30, Z3, Z4
+	VFMADD231PS Z2, Z4, Z22
+	ADDQ        $0x00000380, R8
+
+next:
+	CMPQ R11, $0x10
+	JLE  last
+	ADDQ $0x20, SI
+	ADDQ $0x10, DI
+	ADDQ $0x00000380, R9
+	SUBQ $0x10, R11
+	JMP  chunk
+
+last:
+	ADDQ          stride+32(FP), BX
+	ADDQ          R11, DI
+	LEAQ          (SI)(R11*2), SI
+	MOVQ          AX, R8
+	VEXTRACTF64X4 $0x01, Z16, Y0
+	VADDPS        Y0, Y16, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z17, Y0
+	VADDPS        Y0, Y17, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z18, Y0
+	VADDPS        Y0, Y18, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z19, Y0
+	VADDPS        Y0, Y19, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z20, Y0
+	VADDPS        Y0, Y20, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z21, Y0
+	VADDPS        Y0, Y21, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          CX, R8
+	VEXTRACTF64X4 $0x01, Z22, Y0
+	VADDPS        Y0, Y22, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        X1, (R8)
+	ADDQ          $0x04, AX
+	DECQ          DX
+	JNE           row
+	VZEROUPPER
+	RET
+
+// func q8Wide8x512(out *float32, ldo int, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups int, blocks int, perGroup int, x *int8, grid *float32, places *int32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV, MMX+
+TEXT ·q8Wide8x512(SB), NOSPLIT, $0-104
+	MOVQ out+0(FP), AX
+	MOVQ ldo+8(FP), CX
+	MOVQ n+16(FP), DX
+	MOVQ codes+24(FP), BX
+	MOVQ scales+40(FP), SI
+	MOVQ zeros+48(FP), DI
+
+row:
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+	MOVQ   x+80(FP), R8
+	MOVQ   grid+88(FP), R9
+	MOVQ   blocks+64(FP), R10
+	MOVQ   groups+56(FP), R11
+	MOVQ   BX, R14
+
+chunk:
+	MOVQ        $0x00000010, R13
+	CMPQ        R11, R13
+	CMOVQLT     R11, R13
+	MOVL        $0x0000ffff, R12
+	BZHIL       R13, R12, R12
+	KMOVW       R12, K1
+	VMOVDQU16.Z (SI), K1, Y0
+	VCVTPH2PS   Y0, Z3
+	VMOVDQU8.Z  (DI), K1, X0
+	VPMOVZXBD   X0, Z0
+	VCVTDQ2PS   Z0, Z0
+	VMULPS      (R9), Z3, Z24
+	VMULPS      64(R9), Z0, Z1
+	VFMADD231PS Z1, Z24, Z16
+	VMULPS      128(R9), Z3, Z25
+	VMULPS      192(R9), Z0, Z1
+	VFMADD231PS Z1, Z25, Z17
+	VMULPS      256(R9), Z3, Z26
+	VMULPS      320(R9), Z0, Z1
+	VFMADD231PS Z1, Z26, Z18
+	VMULPS      384(R9), Z3, Z27
+	VMULPS      448(R9), Z0, Z1
+	VFMADD231PS Z1, Z27, Z19
+	VMULPS      512(R9), Z3, Z28
+	VMULPS      576(R9), Z0, Z1
+	VFMADD231PS Z1, Z28, Z20
+	VMULPS      640(R9), Z3, Z29
+	VMULPS      704(R9), Z0, Z1
+	VFMADD231PS Z1, Z29, Z21
+	VMULPS      768(R9), Z3, Z30
+	VMULPS      832(R9), Z0, Z1
+	VFMADD231PS Z1, Z30, Z22
+	VMULPS      896(R9), Z3, Z31
+	VMULPS      960(R9), Z0, Z1
+	VFMADD231PS Z1, Z31, Z23
+	MOVQ        perGroup+72(FP), R12
+	SHLQ        $0x04, R12
+	CMPQ        R12, R10
+	CMOVQGT     R10, R12
+	SUBQ        R12, R10
+	MOVQ        places+96(FP), R13
+	SUBQ        $0x04, R12
+	JLT         part
+
+unit:
+	PREFETCHT0  4096(R14)
+	PREFETCHT0  4160(R14)
+	VMOVDQU32   (R14), Z0
+	VMOVDQU32   64(R14), Z1
+	VMOVDQU32   (R13), Z3
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    (R8), Z0, Z2
+	VPDPBUSD    64(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z24, Z3, Z4
+	VFMADD231PS Z2, Z4, Z16
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    128(R8), Z0, Z2
+	VPDPBUSD    192(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z25, Z3, Z4
+	VFMADD231PS Z2, Z4, Z17
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    256(R8), Z0, Z2
+	VPDPBUSD    320(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z26, Z3, Z4
+	VFMADD231PS Z2, Z4, Z18
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    384(R8), Z0, Z2
+	VPDPBUSD    448(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z27, Z3, Z4
+	VFMADD231PS Z2, Z4, Z19
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    512(R8), Z0, Z2
+	VPDPBUSD    576(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z28, Z3, Z4
+	VFMADD231PS Z2, Z4, Z20
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    640(R8), Z0, Z2
+	VPDPBUSD    704(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z29, Z3, Z4
+	VFMADD231PS Z2, Z4, Z21
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    768(R8), Z0, Z2
+	VPDPBUSD    832(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z30, Z3, Z4
+	VFMADD231PS Z2, Z4, Z22
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    896(R8), Z0, Z2
+	VPDPBUSD    960(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z31, Z3, Z4
+	VFMADD231PS Z2, Z4, Z23
+	ADDQ        $0x00000400, R8
+	ADDQ        $0x00000080, R14
+	ADDQ        $0x40, R13
+	SUBQ        $0x04, R12
+	JGE         unit
+
+part:
+	ADDQ        $0x04, R12
+	JE          next
+	SHLQ        $0x02, R12
+	MOVL        $0x0000ffff, R15
+	BZHIL       R12, R15, R15
+	KMOVW       R15, K1
+	VMOVDQU32.Z (R14), K1, Z0
+	VMOVDQU32.Z (R14)(R12*4), K1, Z1
+	VMOVDQU32   (R13), Z3
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    (R8), Z0, Z2
+	VPDPBUSD    64(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z24, Z3, Z4
+	VFMADD231PS Z2, Z4, Z16
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    128(R8), Z0, Z2
+	VPDPBUSD    192(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z25, Z3, Z4
+	VFMADD231PS Z2, Z4, Z17
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    256(R8), Z0, Z2
+	VPDPBUSD    320(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z26, Z3, Z4
+	VFMADD231PS Z2, Z4, Z18
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    384(R8), Z0, Z2
+	VPDPBUSD    448(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z27, Z3, Z4
+	VFMADD231PS Z2, Z4, Z19
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    512(R8), Z0, Z2
+	VPDPBUSD    576(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z28, Z3, Z4
+	VFMADD231PS Z2, Z4, Z20
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    640(R8), Z0, Z2
+	VPDPBUSD    704(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z29, Z3, Z4
+	VFMADD231PS Z2, Z4, Z21
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    768(R8), Z0, Z2
+	VPDPBUSD    832(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z30, Z3, Z4
+	VFMADD231PS Z2, Z4, Z22
+	VPXORD      Z2, Z2, Z2
+	VPDPBUSD    896(R8), Z0, Z2
+	VPDPBUSD    960(R8), Z1, Z2
+	VCVTDQ2PS   Z2, Z2
+	VPERMPS     Z31, Z3, Z4
+	VFMADD231PS Z2, Z4, Z23
+	ADDQ        $0x00000400, R8
+
+next:
+	CMPQ R11, $0x10
+	JLE  last
+	ADDQ $0x20, SI
+	ADDQ $0x10, DI
+	ADDQ $0x00000400, R9
+	SUBQ $0x10, R11
+	JMP  chunk
+
+last:
+	ADDQ          stride+32(FP), BX
+	ADDQ          R11, DI
+	LEAQ          (SI)(R11*2), SI
+	MOVQ          AX, R8
+	VSHUFF64X2    $0xee, Z17, Z16, Z0
+	VSHUFF64X2    $0x44, Z17, Z16, Z16
+	VADDPS        Z0, Z16, Z16
+	VSHUFF64X2    $0xee, Z19, Z18, Z0
+	VSHUFF64X2    $0x44, Z19, Z18, Z18
+	VADDPS        Z0, Z18, Z18
+	VSHUFF64X2    $0xee, Z21, Z20, Z0
+	VSHUFF64X2    $0x44, Z21, Z20, Z20
+	VADDPS        Z0, Z20, Z20
+	VSHUFF64X2    $0xee, Z23, Z22, Z0
+	VSHUFF64X2    $0x44, Z23, Z22, Z22
+	VADDPS        Z0, Z22, Z22
+	VSHUFF64X2    $0xdd, Z18, Z16, Z0
+	VSHUFF64X2    $0x88, Z18, Z16, Z16
+	VADDPS        Z0, Z16, Z16
+	VSHUFF64X2    $0xdd, Z22, Z20, Z0
+	VSHUFF64X2    $0x88, Z22, Z20, Z20
+	VADDPS        Z0, Z20, Z20
+	VUNPCKHPS     Z20, Z16, Z0
+	VUNPCKLPS     Z20, Z16, Z16
+	VADDPS        Z0, Z16, Z16
+	VPERMILPS     $0x4e, Z16, Z0
+	VADDPS        Z0, Z16, Z16
+	LEAQ          (R8)(CX*4), R9
+	VEXTRACTF32X4 $0x00, Z16, X0
+	VMOVSS        X0, (R8)
+	VEXTRACTPS    $0x01, X0, (R9)
+	ADDQ          CX, R8
+	ADDQ          CX, R9
+	VEXTRACTF32X4 $0x01, Z16, X0
+	VMOVSS        X0, (R8)
+	VEXTRACTPS    $0x01, X0, (R9)
+	ADDQ          CX, R8
+	ADDQ          CX, R9
+	VEXTRACTF32X4 $0x02, Z16, X0
+	VMOVSS        X0, (R8)
+	VEXTRACTPS    $0x01, X0, (R9)
+	ADDQ          CX, R8
+	ADDQ          CX, R9
+	VEXTRACTF32X4 $0x03, Z16, X0
+	VMOVSS        X0, (R8)
+	VEXTRACTPS    $0x01, X0, (R9)
 	ADDQ          $0x04, AX
 	DECQ          DX
 	JNE           row

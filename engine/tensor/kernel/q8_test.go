@@ -55,6 +55,45 @@ func TestMulInt8AgainstFloat64(t *testing.T) {
 	})
 }
 
+func TestMulBytesAgainstFloat64(t *testing.T) {
+	eachPath(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(15, 16))
+		for _, s := range int8Shapes {
+			m, n, k := s[0], s[1], s[2]
+			for _, store := range storages[:3] {
+				x, w := draw(rng, "f32", m, k, false), draw(rng, store, n, k, false)
+				b := NewBytes(n, k, w.op)
+				for r := range n { // what the matrix means now
+					row := make([]float32, k)
+					for j := range row {
+						row[j] = float32(w.mean[r*k+j])
+					}
+					for j, v := range rounded8(row, bytesGroup) {
+						var top float32
+						for _, u := range row[j/bytesGroup*bytesGroup : min(k, (j/bytesGroup+1)*bytesGroup)] {
+							top = max(top, float32(math.Abs(float64(u))))
+						}
+						if w.mean[r*k+j] = 0; top > 0 {
+							w.mean[r*k+j] = math.Round(v/float64(top/127)) * float64(halfToFloat(floatToHalf(top/127)))
+						}
+					}
+				}
+				ldc := n + 3
+				c := make([]float32, m*ldc+7)
+				for i := range c {
+					c[i] = 77
+				}
+				MulBytes(c, ldc, m, n, k, x.op.F32, x.op.LD, b)
+				// Codes and 128 times the sum are added apart: so large are the terms.
+				checkInt8(t, c, ldc, m, n, k, bytesGroup, x.op, w)
+			}
+		}
+		if NewBytes(1, 2, Operand{F32: []float32{1, 1e30}, LD: 2}) != nil {
+			t.Error("a scale of 1e28 is taken")
+		}
+	})
+}
+
 // q4Of returns a random packed matrix of that group size.
 func q4Of(rng *rand.Rand, rows, cols, group int) stored {
 	for {

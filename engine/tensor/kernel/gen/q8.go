@@ -20,8 +20,10 @@ const (
 // q8 writes the products of rows in 8 bits with rows of 4-bit codes, and the rounding of
 // rows to 8 bits.
 func q8() {
-	for rows := 1; rows <= 8; rows++ {
-		q8Dots512(rows)
+	for _, wide := range []bool{false, true} {
+		for rows := 1; rows <= 8; rows++ {
+			q8Dots512(rows, wide)
+		}
 	}
 	for rows := 1; rows <= 4; rows++ {
 		q8Dots256(rows)
@@ -35,6 +37,18 @@ func q8() {
 // the sum of four products of an unsigned byte of u and a signed one of x.
 func dotBytes(x Op, u, acc reg.VecVirtual) {
 	Instruction(&ir.Instruction{Opcode: "VPDPBUSD", Operands: []Op{x, u, acc}, Inputs: []Op{x, u, acc}, Outputs: []Op{acc}})
+}
+
+// q8Name begins a kernel: q4 codes are two to a byte, wide ones a byte each, a unit's first
+// halves before its second halves, in a last unit of fewer blocks as well.
+func q8Name(s isa, rows int, wide bool, more string) {
+	kind, codes := "q8Dots", "4-bit codes"
+	if wide {
+		kind, codes = "q8Wide", "codes of a byte"
+	}
+	name := fmt.Sprintf("%s%dx%s", kind, rows, s.suffix)
+	function(name, fmt.Sprintf(q8Signature, more),
+		fmt.Sprintf("%s multiplies %d rows in 8 bits with n rows of %s; ldo and stride are in bytes.", name, rows, codes))
 }
 
 const q8Signature = "func(out *float32, ldo, n int, codes *byte, stride int, scales *uint16, zeros *byte, groups, blocks, perGroup int, x *int8, grid *float32%s)"
@@ -68,16 +82,16 @@ func addParam(name string, to reg.Register) {
 // codes are the first sixteen columns of each block, the high halves the others. The 32-bit
 // sums of a block fill a quarter of the register, and a permutation of the scales of
 // sixteen groups puts each block's beside them.
-func q8Dots512(rows int) {
+func q8Dots512(rows int, wide bool) {
 	s := avx512
-	name := fmt.Sprintf("q8Dots%dx512", rows)
-	function(name, fmt.Sprintf(q8Signature, ", places *int32"),
-		fmt.Sprintf("%s multiplies %d rows in 8 bits with n rows of 4-bit codes; ldo and stride are in bytes.", name, rows))
+	q8Name(s, rows, wide, ", places *int32")
 	a := q8Load()
 	low := s.virtual()
-	g := GP32()
-	MOVL(U32(0x0f0f0f0f), g)
-	VPBROADCASTD(g, low)
+	if !wide {
+		g := GP32()
+		MOVL(U32(0x0f0f0f0f), g)
+		VPBROADCASTD(g, low)
+	}
 	acc, scale := zs[16:16+rows], zs[24:24+rows]
 	groups, left, places, at := GP64(), GP64(), GP64(), GP64()
 
@@ -122,9 +136,11 @@ func q8Dots512(rows int) {
 	first, second, place, sum, by := s.virtual(), s.virtual(), s.virtual(), s.virtual(), s.virtual()
 	unit := func(load func(to reg.VecVirtual)) {
 		load(second)
-		VPANDD(low, second, first)
-		VPSRLW(Imm(4), second, second)
-		VPANDD(low, second, second)
+		if !wide {
+			VPANDD(low, second, first)
+			VPSRLW(Imm(4), second, second)
+			VPANDD(low, second, second)
+		}
 		VMOVDQU32(Mem{Base: places}, place)
 		for r := range rows {
 			s.zero(sum)
@@ -140,8 +156,14 @@ func q8Dots512(rows int) {
 	JLT(LabelRef("part"))
 	Label("unit")
 	PREFETCHT0(Mem{Base: at, Disp: q8Ahead})
-	unit(func(to reg.VecVirtual) { VMOVDQU32(Mem{Base: at}, to) })
-	ADDQ(Imm(64), at)
+	size := 64
+	if wide {
+		size = 128
+		PREFETCHT0(Mem{Base: at, Disp: q8Ahead + 64})
+		VMOVDQU32(Mem{Base: at}, first)
+	}
+	unit(func(to reg.VecVirtual) { VMOVDQU32(Mem{Base: at, Disp: size - 64}, to) })
+	ADDQ(U32(uint32(size)), at)
 	ADDQ(Imm(64), places)
 	SUBQ(Imm(4), left)
 	JGE(LabelRef("unit"))
@@ -153,7 +175,12 @@ func q8Dots512(rows int) {
 	MOVL(U32(0xffff), lanes)
 	BZHIL(left.As32(), lanes, lanes)
 	KMOVW(lanes, quarters)
-	unit(func(to reg.VecVirtual) { VMOVDQU32_Z(Mem{Base: at}, quarters, to) })
+	from := Mem{Base: at}
+	if wide {
+		VMOVDQU32_Z(from, quarters, first)
+		from.Index, from.Scale = left, 4
+	}
+	unit(func(to reg.VecVirtual) { VMOVDQU32_Z(from, quarters, to) })
 
 	Label("next")
 	CMPQ(groups, Imm(gridBlocks))
@@ -225,9 +252,7 @@ func (s isa) sumEight(v []reg.VecPhysical, to, ldo reg.GPVirtual) {
 // of bytes are added in pairs to 16 bits, which two of 15·127 fit many times over.
 func q8Dots256(rows int) {
 	s := avx2
-	name := fmt.Sprintf("q8Dots%dx256", rows)
-	function(name, fmt.Sprintf(q8Signature, ""),
-		fmt.Sprintf("%s multiplies %d rows in 8 bits with n rows of 4-bit codes; ldo and stride are in bytes.", name, rows))
+	q8Name(s, rows, false, "")
 	a := q8Load()
 	low, ones := s.virtual(), s.virtual()
 	VMOVDQU(constant(0x0f0f0f0f), low)
