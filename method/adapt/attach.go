@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"tare/engine/grad"
+	"tare/engine/model"
 	"tare/engine/nn"
 )
 
@@ -30,7 +31,8 @@ type Adapter struct {
 	// and what the method names. Files hold them under their own names.
 	Beside []*grad.Param
 
-	bases []nn.Weight
+	bases  []nn.Weight
+	images bool // the model reads images
 }
 
 // ErrNoTarget marks target modules that match no layer.
@@ -75,7 +77,7 @@ func Attach(m Model, method Method, o Options, targets []string, seed uint64) (*
 		was[p] = p.Part
 		p.Part = grad.Part{}
 	}
-	a := &Adapter{Method: method, Options: o, Targets: targets}
+	a := &Adapter{Method: method, Options: o, Targets: targets, images: readsImages(m)}
 	if err := a.attach(m, layers, seed); err != nil {
 		a.Detach()
 		for p, part := range was {
@@ -121,6 +123,11 @@ func (a *Adapter) attach(m Model, layers []*nn.Linear, seed uint64) error {
 		a.Beside = append(a.Beside, p)
 	}
 	return nil
+}
+
+func readsImages(m Model) bool {
+	net, ok := m.(interface{ Info() *model.Config })
+	return ok && net.Info().Image != nil
 }
 
 // headOf returns the parameters of a classifier's head but those of target layers.

@@ -47,6 +47,9 @@ func (a *Adapter) Save(dir, base string) error {
 			config["task_type"], config["modules_to_save"] = "SEQ_CLS", []string{headModule}
 		}
 	}
+	if a.images { // PEFT's classes for the other tasks hand a model tokens
+		config["task_type"] = nil
+	}
 	return checkpoint.SaveAdapter(dir, config, tensors)
 }
 
