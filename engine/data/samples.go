@@ -78,9 +78,12 @@ func (l *ShuffledSamples) Next() *Samples {
 	return l.samples.Pick(at)
 }
 
+// CheckLabels is that of the samples.
+func (l *ShuffledSamples) CheckLabels(n int) error { return l.samples.CheckLabels(n) }
+
 // CheckLabels refuses labels that are none of n classes.
-func (l *ShuffledSamples) CheckLabels(n int) error {
-	for i, label := range l.samples.Labels {
+func (s *Samples) CheckLabels(n int) error {
+	for i, label := range s.Labels {
 		if label < 0 || int(label) >= n {
 			return fmt.Errorf("data: sample %d has the label %d, the model has %d classes: %w", i+1, label, n, ErrFormat)
 		}

@@ -118,7 +118,12 @@ func (run *Run) setUp(seed uint64) error {
 		return fmt.Errorf("tuning: %w: seq_len is %d, the model has %d positions; lower seq_len", ErrRecipe, r.SeqLen, limit)
 	}
 	if run.Classifier != nil {
-		if err := run.Data.Samples.CheckLabels(m.Info().Labels); err != nil {
+		n := m.Info().Labels
+		err := run.Data.Samples.CheckLabels(n)
+		if err == nil && run.Data.Held != nil {
+			err = run.Data.Held.CheckLabels(n)
+		}
+		if err != nil {
 			return fmt.Errorf("tuning: %w", err)
 		}
 	}
