@@ -4,6 +4,8 @@ package lab
 // the layers at each step, drawn by scores that are learnt on the way, shall end lower
 // on held-out text than the same adapters trained on all layers and than layers drawn
 // at random, and take less memory than the former. It is put on LoRA, Bone and PaCA.
+// Rewards are exp(−loss), so that with losses of several nats, as here, the paper's rate
+// moves the scores little.
 // Memory is the ledger's joint peak over the steps of a llama of 100 million
 // parameters: see [footprint]. The scores that the layers end with stand among the
 // further figures.
