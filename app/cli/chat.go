@@ -34,7 +34,7 @@ type chatVerb struct {
 
 // Help shows examples.
 func (*chatVerb) Help() string {
-	return `Every line of standard input is a message; the answers go to standard output as they come, in the form of the model's chat template. A model without one is given "User: …" and "Assistant:", a line each. When the conversation gets longer than the model can read, its oldest messages are forgotten.
+	return `Every line of standard input is a message; the answers go to standard output as they come, in the form of the model's chat template. A model without one is given "User: …" and "Assistant:", a line each. When the conversation gets longer than the model can read, its oldest messages are forgotten. What the model has read of a conversation is kept: an answer begins after reading the new message only.
 
 /reset begins anew, /quit ends, as the end of the input does.
 

@@ -9,7 +9,7 @@
 // here.
 package kernel
 
-//go:generate sh -c "cd gen && for part in gemm gemv rows q8 pack vector math norm convert optimizer; do go run . $part; done"
+//go:generate sh -c "cd gen && for part in gemm gemv rows q8 pack vector math norm convert optimizer; do go run . ${DOLLAR}part; done"
 
 // Operand is a matrix as it lies in memory, one of four storages. Rows are LD
 // elements apart. Trans means that the stored matrix is the transpose of the one
