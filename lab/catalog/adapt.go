@@ -57,7 +57,7 @@ func adapt() []Paper {
 			Plan:  Plan{Test: tuneTest, Own: "Also a small vision transformer from MNIST to Fashion-MNIST; the rank of the update is reported with each figure.", Baselines: "LoRA, VeRA, full fine-tuning; NoLA as a further arm"},
 		},
 		{
-			Number: 53, Slug: "sorsa", API: "adapt.SORSA", Verb: "tare tune",
+			Number: 53, Slug: "sorsa", State: Runs, API: "adapt.SORSA", Verb: "tare tune",
 			Title: "SORSA: Singular Values and Orthonormal Regularized Singular Vectors Adaptation of Large Language Models",
 			Claim: "Training the leading singular values and vectors while holding the vectors near orthonormal scores 10.36 % on MATH with Llama 2 7B (LoRA 5.50, full 7.22, PiSSA 7.44) and 56.03 % on GSM8K (42.30, 49.05, 53.07).",
 			Plan:  Plan{Test: tuneTest, Own: "The strength of the regulariser is swept, and the deviation from orthonormality stands beside each figure.", Baselines: "LoRA, PiSSA, full fine-tuning"},

@@ -24,6 +24,7 @@ var family = map[string]traits{
 	"lora":    {options: func() Options { return &LoRA{Rank: 4, Alpha: 8} }, trained: func(r, out, in int) int { return r * (in + out) }},
 	"dora":    {options: func() Options { return &DoRA{Rank: 4, Alpha: 8} }, trained: func(r, out, in int) int { return r*(in+out) + out }, detached: true},
 	"pissa":   {options: func() Options { return &PiSSA{Rank: 4, Alpha: 8} }, trained: func(r, out, in int) int { return r / 2 * (in + out) }, savedAs: "lora", savedRank: 2, tolerance: 1e-5},
+	"sorsa":   {options: func() Options { return &SORSA{Rank: 4, Gamma: 1e-3} }, trained: func(r, out, in int) int { return r * (in + out + 1) }},
 	"eva":     {options: func() Options { o := NewEVA(); o.Rank, o.Alpha = 4, 8; return o }, trained: func(r, out, in int) int { return r * (in + out) }},
 	"adalora": {options: func() Options { o := NewAdaLoRA(); o.Rank, o.Init = 4, 6; return o }, trained: func(_, out, in int) int { return 6 * (in + out + 1) }},
 	"bone":    {options: func() Options { return &Bone{Rank: 6} }, trained: func(r, out, in int) int { return r * out }}, // divides neither dimension

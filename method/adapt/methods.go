@@ -30,6 +30,7 @@ func Methods() []Method {
 		{"lora", "", []string{"LORA"}, func() Options { return NewLoRA() }},
 		{"dora", "", []string{"LORA"}, func() Options { return NewDoRA() }},
 		{"pissa", "", []string{"LORA"}, func() Options { return NewPiSSA() }},
+		{"sorsa", "sorsa", []string{"SORSA"}, func() Options { return NewSORSA() }},
 		{"eva", "eva", []string{"LORA"}, func() Options { return NewEVA() }},
 		{"adalora", "adalora", []string{"ADALORA"}, func() Options { return NewAdaLoRA() }},
 		{"bone", "bone", []string{"BONE", "MISS"}, func() Options { return NewBone() }},

@@ -7,7 +7,6 @@ import (
 
 	"gonum.org/v1/gonum/mat"
 
-	"tare/engine/checkpoint"
 	"tare/engine/nn"
 	"tare/engine/tensor"
 )
@@ -63,12 +62,9 @@ func (o *PiSSA) Attach(l *nn.Linear, seed uint64) (Attached, error) {
 	if err := checkRank("pissa", l, o.Rank, min(out, in)); err != nil {
 		return nil, err
 	}
-	residual, err := nn.Materialize(l.Weight)
+	residual, err := finite("pissa", l)
 	if err != nil {
-		return nil, fmt.Errorf("adapt: pissa: layer %s: %w", l.Name, err)
-	}
-	if at := residual.FirstNonFinite(); at >= 0 {
-		return nil, fmt.Errorf("adapt: pissa: layer %s: entry %d is NaN or Inf: %w", l.Name, at, checkpoint.ErrNonFinite)
+		return nil, err
 	}
 	u, sigma, v, err := principal(residual, o.Rank, seed)
 	if err != nil {

@@ -2,12 +2,15 @@ package adapt
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 
 	"gonum.org/v1/gonum/lapack/lapack64"
 	"gonum.org/v1/gonum/mat"
 
+	"tare/engine/checkpoint"
 	"tare/engine/grad"
+	"tare/engine/nn"
 	"tare/engine/tensor"
 )
 
@@ -23,6 +26,18 @@ const (
 )
 
 var errSVD = errors.New("the singular value decomposition does not converge")
+
+// finite returns the matrix of a layer to decompose in f32, and refuses one with a NaN or an infinity.
+func finite(method string, l *nn.Linear) (*tensor.Tensor, error) {
+	w, err := nn.Materialize(l.Weight)
+	if err != nil {
+		return nil, fmt.Errorf("adapt: %s: layer %s: %w", method, l.Name, err)
+	}
+	if at := w.FirstNonFinite(); at >= 0 {
+		return nil, fmt.Errorf("adapt: %s: layer %s: entry %d is NaN or Inf: %w", method, l.Name, at, checkpoint.ErrNonFinite)
+	}
+	return w, nil
+}
 
 // principal returns the r largest singular triplets of w, W ≈ U diag(s) Vᵀ with
 // w [out, in], U [out, r], V [in, r]: exactly when the smaller side is at most
