@@ -113,6 +113,8 @@ func (a tuneArm) measure(ctx context.Context, e Env, seed uint64) (Measurement, 
 	if err != nil {
 		return Measurement{}, err
 	}
+	norms := &gradientNorms{}
+	run.Loop.Hooks = append(run.Loop.Hooks, norms)
 	if err := runToEnd(ctx, e, run); err != nil {
 		return Measurement{}, err
 	}
@@ -125,7 +127,7 @@ func (a tuneArm) measure(ctx context.Context, e Env, seed uint64) (Measurement, 
 		Value: run.Final().Loss, Trainable: run.Trainable, Seconds: run.Seconds,
 		Peak: map[string]int64{Weights: peak.Weights, Gradients: peak.Gradients, Optimizer: peak.Optimizer, Activations: peak.Activations, Scratch: peak.Scratch},
 		Extra: map[string]float64{
-			earlyLoss.Name: Mean(run.Curve[:max(1, len(run.Curve)/3)]), sourceLoss.Name: forgot.Loss, "learning rate": lr,
+			earlyLoss.Name: Mean(run.Curve[:max(1, len(run.Curve)/3)]), sourceLoss.Name: forgot.Loss, gradientSpread.Name: norms.spread(), "learning rate": lr,
 		},
 	}
 	if run.Adapter != nil {

@@ -45,4 +45,9 @@ func TestMatchedRank(t *testing.T) {
 	if r := matchedRank(func(out, in int) int { return out + in }); r != 8 {
 		t.Errorf("rank %d for LoRA itself, want 8", r)
 	}
+	// A [192, 192] term has 12·16 + 16·12 entries, a [512, 192] one 16·16 + 32·12; all
+	// shapes have 3232: 8·3456/3232 is 8.6.
+	if a, b := matchedRank(kroneckerTerm), matchedRank(fourThirds); a != 9 || b != 6 {
+		t.Errorf("%d and %d Kronecker terms, want 9 and 6", a, b)
+	}
 }

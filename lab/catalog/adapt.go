@@ -75,7 +75,7 @@ func adapt() []Paper {
 			Plan:  Plan{Own: "First the change of a really fully tuned checkpoint is fitted: relative error against parameters. Then a small class-conditional diffusion model on MNIST learns a new class from 20 images: feature distance to held-out images of that class.", Baselines: "LoRA, transform only, DoRA and an orthogonal transform as special cases"},
 		},
 		{
-			Number: 62, Slug: "soka", API: "adapt.SoKA", Verb: "tare tune",
+			Number: 62, Slug: "soka", State: Runs, API: "adapt.SoKA", Verb: "tare tune",
 			Title: "Singular Value Decomposition on Kronecker Adaptation for Large Language Model",
 			Claim: "Principal Kronecker terms of the weight, as many as an energy threshold and the elbow of the spectrum ask for, match or beat LoRA and PiSSA on LLaMA2-7B with 0.99 million parameters, 25 % fewer, and converge faster and more steadily.",
 			Plan:  Plan{Test: tuneTest, Own: "Also the curve's area and the spread of gradient norms; the rank that each layer was given is reported.", Baselines: "LoRA, PiSSA"},

@@ -21,10 +21,13 @@ import (
 // The properties that every row of Methods has, on a small llama. family holds what
 // the tests must know of a row.
 var family = map[string]traits{
-	"lora":    {options: func() Options { return &LoRA{Rank: 4, Alpha: 8} }, trained: func(r, out, in int) int { return r * (in + out) }},
-	"dora":    {options: func() Options { return &DoRA{Rank: 4, Alpha: 8} }, trained: func(r, out, in int) int { return r*(in+out) + out }, detached: true},
-	"pissa":   {options: func() Options { return &PiSSA{Rank: 4, Alpha: 8} }, trained: func(r, out, in int) int { return r / 2 * (in + out) }, savedAs: "lora", savedRank: 2, tolerance: 1e-5},
-	"sorsa":   {options: func() Options { return &SORSA{Rank: 4, Gamma: 1e-3} }, trained: func(r, out, in int) int { return r * (in + out + 1) }},
+	"lora":  {options: func() Options { return &LoRA{Rank: 4, Alpha: 8} }, trained: func(r, out, in int) int { return r * (in + out) }},
+	"dora":  {options: func() Options { return &DoRA{Rank: 4, Alpha: 8} }, trained: func(r, out, in int) int { return r*(in+out) + out }, detached: true},
+	"pissa": {options: func() Options { return &PiSSA{Rank: 4, Alpha: 8} }, trained: func(r, out, in int) int { return r / 2 * (in + out) }, savedAs: "lora", savedRank: 2, tolerance: 1e-5},
+	"sorsa": {options: func() Options { return &SORSA{Rank: 4, Gamma: 1e-3} }, trained: func(r, out, in int) int { return r * (in + out + 1) }},
+	"soka": {options: func() Options { return &SoKA{Rank: 3, Energy: 1} }, trained: func(r, out, in int) int {
+		return r * map[[2]int]int{{16, 16}: 4*4 + 4*4, {8, 16}: 2*4 + 4*4, {16, 24}: 4*6 + 4*4}[[2]int{out, in}]
+	}},
 	"eva":     {options: func() Options { o := NewEVA(); o.Rank, o.Alpha = 4, 8; return o }, trained: func(r, out, in int) int { return r * (in + out) }},
 	"adalora": {options: func() Options { o := NewAdaLoRA(); o.Rank, o.Init = 4, 6; return o }, trained: func(_, out, in int) int { return 6 * (in + out + 1) }},
 	"bone":    {options: func() Options { return &Bone{Rank: 6} }, trained: func(r, out, in int) int { return r * out }}, // divides neither dimension

@@ -31,6 +31,7 @@ func Methods() []Method {
 		{"dora", "", []string{"LORA"}, func() Options { return NewDoRA() }},
 		{"pissa", "", []string{"LORA"}, func() Options { return NewPiSSA() }},
 		{"sorsa", "sorsa", []string{"SORSA"}, func() Options { return NewSORSA() }},
+		{"soka", "soka", []string{"SOKA"}, func() Options { return NewSoKA() }},
 		{"eva", "eva", []string{"LORA"}, func() Options { return NewEVA() }},
 		{"adalora", "adalora", []string{"ADALORA"}, func() Options { return NewAdaLoRA() }},
 		{"bone", "bone", []string{"BONE", "MISS"}, func() Options { return NewBone() }},
