@@ -15,8 +15,8 @@ type kronecker struct{ terms, o1, i1, o2, i2 int }
 //
 //	Σ_k U_k X V_kᵀ
 //
-// as two products over all terms at once, a bounded number of rows at a time. Of the
-// inputs x alone is kept, and U_k X is computed again in the backward pass.
+// as two products over all terms at once, a bounded number of rows at a time. x is kept,
+// and U_k X computed again in the backward pass.
 func (tp *Tape) AddKronecker(y, x, u, v *Value, terms int) *Value {
 	k := kronecker{terms, u.Rows / terms, u.Cols, v.Rows / terms, v.Cols}
 	if u.Rows%terms != 0 || v.Rows%terms != 0 || x.Cols != k.i1*k.i2 {
@@ -32,11 +32,7 @@ func (tp *Tape) AddKronecker(y, x, u, v *Value, terms int) *Value {
 	})
 	tp.release(Scratch, right)
 	if tp.needsAny(x, u, v) {
-		saved := []*Value{u, v}
-		if u.needs || v.needs {
-			saved = append(saved, x)
-		}
-		tp.record(z, nil, func(dz []float32) { tp.kroneckerBack(dz, x, u, v, k) }, saved...)
+		tp.record(z, nil, func(dz []float32) { tp.kroneckerBack(dz, x, u, v, k) }, x, u, v)
 	}
 	tp.passOn(z, y)
 	tp.tangent(z, func() *Value { return tp.kroneckerMoved(y.tan, x, u, v, terms, z.Cols) })

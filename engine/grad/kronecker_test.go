@@ -2,6 +2,7 @@ package grad_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"tare/engine/grad"
@@ -11,15 +12,15 @@ import (
 func TestAddKronecker(t *testing.T) {
 	for _, s := range []struct{ n, terms, o1, i1, o2, i2 int }{{1, 1, 1, 1, 1, 1}, {3, 2, 2, 3, 4, 5}, {7, 3, 5, 2, 3, 4}, {2500, 2, 8, 2, 2, 8}} {
 		out, in := s.o1*s.o2, s.i1*s.i2
-		for _, frozen := range []string{"none", "x", "u", "v"} {
+		for _, frozen := range []string{"none", "x", "u", "v", "uv", "xv"} {
 			if s.n > 100 && frozen != "none" {
 				continue
 			}
 			opCase{
 				name: fmt.Sprintf("AddKronecker/%v/frozen %s", s, frozen),
 				in: []input{
-					{rows: s.n, cols: out}, {rows: s.n, cols: in, frozen: frozen == "x"},
-					{rows: s.terms * s.o1, cols: s.i1, frozen: frozen == "u"}, {rows: s.terms * s.o2, cols: s.i2, frozen: frozen == "v"},
+					{rows: s.n, cols: out}, {rows: s.n, cols: in, frozen: strings.Contains(frozen, "x")},
+					{rows: s.terms * s.o1, cols: s.i1, frozen: strings.Contains(frozen, "u")}, {rows: s.terms * s.o2, cols: s.i2, frozen: strings.Contains(frozen, "v")},
 				},
 				tape: func(tp *grad.Tape, x []*grad.Value, _ []*grad.Param) *grad.Value {
 					return tp.AddKronecker(x[0], x[1], x[2], x[3], s.terms)
