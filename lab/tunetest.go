@@ -54,6 +54,7 @@ type tuneTest struct {
 
 	mu    sync.Mutex
 	rates map[string]float64 // chosen learning rates by arm, domain and length
+	tuned map[string][]tunedMatrix
 }
 
 var openTuneTest = sync.OnceValues(func() (*tuneTest, error) {

@@ -69,7 +69,7 @@ func adapt() []Paper {
 			Plan:  Plan{Test: tuneTest, Own: "Parameters are swept rather than held equal: the figure is read against their number. The gradient sample for the start is taken one layer at a time, and its seconds count.", Baselines: "LoRA, LoRA-XS, full fine-tuning"},
 		},
 		{
-			Number: 61, Slug: "transformed-low-rank", API: "adapt.Transformed", Verb: "tare tune",
+			Number: 61, Slug: "transformed-low-rank", State: Runs, API: "adapt.Transformed", Verb: "tare tune",
 			Title: "Transformed Low-rank Adaptation via Tensor Decomposition and Its Applications to Text-to-image Models",
 			Claim: "Multiplying the weight by a learned full-rank transform in tensor-ring form lowers the rank of what is left to learn, so that transform and residual together need fewer parameters than LoRA and generate better images of a subject or under a control.",
 			Plan:  Plan{Own: "First the change of a really fully tuned checkpoint is fitted: relative error against parameters. Then a small class-conditional diffusion model on MNIST learns a new class from 20 images: feature distance to held-out images of that class.", Baselines: "LoRA, transform only, DoRA and an orthogonal transform as special cases"},
