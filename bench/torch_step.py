@@ -1,4 +1,4 @@
-"""Times a training step of a llama-shaped model in PyTorch on the CPU, f32.
+"""Times a training step of a llama-shaped model in PyTorch on the CPU.
 
 A step is forward, cross-entropy, backward and AdamW. PyTorch's own threads and those
 of its BLAS fight when both take all cores, and which setting is fastest depends on
@@ -16,9 +16,14 @@ first, then every line read,
     {"peer": 0, "seconds": 0.3}
 
 is answered by one line with the seconds a step took, as the mean over that time.
+
+The trial takes a minute or two, most of it for torch.compile, which is tried where a
+C++ compiler is installed. --trials FOLDER keeps what it finds, and what was compiled,
+for the next time.
 """
 
 import argparse
+import gc
 import importlib.util
 import json
 import os
@@ -30,6 +35,12 @@ import sys
 import tempfile
 import time
 from importlib.metadata import version
+
+
+SHAPE = ("layers", "d", "heads", "kv", "ff", "vocab", "batch", "seq")
+
+# The exit status of a child that is slower than --slow allows.
+SLOW = 4
 
 
 def arguments():
@@ -48,9 +59,11 @@ def arguments():
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="cores that may be used")
     p.add_argument("--reps", type=int, default=10, help="steps timed of the best setting")
     p.add_argument("--tries", type=int, default=3, help="steps timed of each setting tried; with 1 only thread settings are")
-    p.add_argument("--compile", action="store_true", help="try torch.compile as well (needs a C++ compiler)")
+    p.add_argument("--trials", metavar="FOLDER", help="keep what the trial finds in FOLDER, and use what it holds")
     p.add_argument("--serve", action="store_true", help="stay, and time steps for each line of standard input")
+    p.add_argument("--peak", action="store_true", help="print how far memory rises over what was held before the model, in steps of the setting that needs least")
     p.add_argument("--setting", help=argparse.SUPPRESS)
+    p.add_argument("--slow", type=float, default=float("inf"), help=argparse.SUPPRESS)
     return p.parse_args()
 
 
@@ -61,9 +74,20 @@ def arguments():
 KEEP_HEAP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "8589934592", "MALLOC_TOP_PAD_": "67108864"}
 
 
-def thread_settings(cores, intel):
-    """Sizes of PyTorch's pool and MKL's, those that can be fastest."""
-    pairs = [(1, 1)] if cores == 1 else [(cores, cores), (cores, 1), (1, cores), (1, 1)]
+# The longest that one setting may take in the trial, in seconds: compiling hangs on some systems.
+LONGEST = 150
+
+# A setting whose warm step takes this much longer than the fastest's is tried no further.
+HOPELESS = 1.4
+
+
+def thread_settings(o, intel):
+    """Sizes of PyTorch's pool and MKL's, those that can be fastest.
+
+    Products of f32 are MKL's, those of bfloat16 oneDNN's, which takes PyTorch's pool.
+    """
+    cores = o.threads
+    pairs = [(1, 1)] if cores == 1 else [(cores, cores), (cores, 1) if o.bf16 else (1, cores)]
     rest = {"heap": True, "fused": True, "adamw": "fused", "passive": False, "compile": False}
     return [{"omp": omp, "mkl": mkl, "as_intel": intel} | rest for omp, mkl in pairs]
 
@@ -91,8 +115,6 @@ def variants(best, o):
     yield best | {"adamw": "foreach"}
     if not o.lora:
         yield best | {"fused": False}
-    if o.compile:
-        yield best | {"compile": True}
 
 
 def child(setting, reps, library):
@@ -109,10 +131,16 @@ def child(setting, reps, library):
     return [sys.executable, __file__, *argv, "--reps", str(reps), "--setting", json.dumps(setting)], env
 
 
-def run(setting, reps, library):
-    """Times steps with that setting in a process of its own; None if it fails."""
+def run(setting, reps, library, slow=float("inf")):
+    """Times steps with that setting in a process of its own; None if it fails or is slow."""
     command, env = child(setting, reps, library)
-    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        done = subprocess.run([*command, "--slow", str(slow)], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        print(f"torch_step: {setting}: not done after {LONGEST} s", file=sys.stderr)
+        return None
+    if done.returncode == SLOW:
+        return None
     if done.returncode != 0:
         print(f"torch_step: {setting}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
         return None
@@ -120,35 +148,57 @@ def run(setting, reps, library):
 
 
 def trial(o, library):
-    """Tries the settings shortly; returns what was tried and the fastest, stock first."""
-    tried, best = [], []
-    for intel in [False, True] if library else [False]:
-        mine = []
+    """Tries the settings shortly; returns what was tried, and the fastest stock setting and of all."""
+    tried = []
 
-        def attempt(setting):
-            r = run(setting, o.tries, library)
-            if r:
-                mine.append({"setting": setting, "median": r["median"], "min": r["min"], "peak_rss": r["peak_rss"]})
+    def attempt(setting):
+        known = [t["min"] for t in tried if t["setting"]["as_intel"] == setting["as_intel"]]
+        r = run(setting, o.tries, library, HOPELESS * min(known, default=float("inf")))
+        if r:
+            tried.append({"setting": setting, "median": r["median"], "min": r["min"], "peak_rss": r["peak_rss"]})
 
-        def fastest():  # by the least time: other programs only ever add
-            return min(mine, key=lambda t: t["min"])["setting"]
+    def fastest(intel):  # by the least time: other programs only ever add
+        return min((t for t in tried if t["setting"]["as_intel"] == intel), key=lambda t: t["min"])["setting"]
 
-        for setting in thread_settings(o.threads, intel):
+    makers = [False, True] if library else [False]
+    for intel in makers:
+        for setting in thread_settings(o, intel):
             attempt(setting)
-        if not mine:
-            continue
-        for setting in variants(fastest(), o) if o.tries > 1 else ():
+        if not any(t["setting"]["as_intel"] == intel for t in tried):
+            sys.exit(1)
+    if o.tries > 1:
+        for setting in variants(fastest(makers[-1]), o):
             attempt(setting)
-        tried += mine
-        best.append(fastest())
-    if not best or best[0]["as_intel"]:
-        sys.exit(1)
-    return tried, best
+        if makers[-1]:  # what helps there helps here
+            attempt(fastest(True) | {"as_intel": False})
+        if shutil.which("c++") or shutil.which("g++") or shutil.which("clang++"):
+            for intel in makers:
+                attempt(fastest(intel) | {"compile": True})
+    return tried, [fastest(intel) for intel in makers]
+
+
+def known_trial(o, library):
+    """The trial, or what an earlier one found."""
+    path = o.trials and os.path.join(o.trials, "settings.json")
+    key = " ".join(str(v) for v in (peer_version(o), bool(library), *(getattr(o, k) for k in SHAPE), o.lora, o.bf16, o.threads))
+    found = {}
+    if path and os.path.exists(path):
+        with open(path) as f:
+            found = json.load(f)
+    if key not in found:
+        tried, best = trial(o, library)
+        found[key] = {"best": best, "tried": tried}
+        if path:
+            os.makedirs(o.trials, exist_ok=True)
+            with open(path + ".new", "w") as f:
+                json.dump(found, f, indent=1)
+            os.replace(path + ".new", path)
+    return found[key]["tried"], found[key]["best"]
 
 
 def search(o, library):
     """Prints the report of the fastest setting."""
-    tried, best = trial(o, library)
+    tried, best = known_trial(o, library)
     reports = [r | {"setting": s} for s in best if (r := run(s, o.reps, library))]
     if len(reports) != len(best):
         sys.exit(1)
@@ -158,14 +208,14 @@ def search(o, library):
 
 def serve(o, library):
     """Keeps a process for the fastest stock setting and for the fastest of all."""
-    _, best = trial(o, library)
+    _, best = known_trial(o, library)
     peers, children = [], []
     for setting in best:
         command, env = child(setting, 0, library)
         children.append(subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         peers.append({
-            "name": ("PyTorch + PEFT" if o.lora else "PyTorch") + (", MKL AVX-512 allowed" if setting["as_intel"] else ""),
-            "version": version("torch") + (f", PEFT {version('peft')}" if o.lora else ""),
+            "name": peer_name(o) + (", MKL AVX-512 allowed" if setting["as_intel"] else ""),
+            "version": peer_version(o),
             "setting": " ".join(f"{k}={v:d}" if isinstance(v, bool) else f"{k}={v}" for k, v in setting.items()),
         })
     print(json.dumps({"peers": peers}), flush=True)
@@ -260,6 +310,44 @@ def peak_rss():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def held(mark):
+    """Returns a figure of this process's memory, in bytes: VmRSS, or VmHWM for the most that it was."""
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) << 10 for line in f if line.startswith(mark))
+
+
+# What a step needs least memory with: glibc as it comes, nothing joined or batched.
+SPARING = {"heap": False, "fused": False, "adamw": "fused", "passive": False, "compile": False, "as_intel": False}
+
+
+def rise(o):
+    """Prints by how many bytes the process's peak rises over what it held before the model.
+
+    A step of a tiny model comes first, so that code and tables that are loaded at first
+    use do not count.
+    """
+    import torch
+
+    torch.set_num_threads(o.threads)
+    tiny = argparse.Namespace(**vars(o) | {"layers": 1, "d": 64, "heads": 1, "kv": 0, "ff": 128, "vocab": 64, "batch": 1, "seq": 16})
+    prepare(tiny, SPARING)
+    gc.collect()
+    with open("/proc/self/clear_refs", "w") as f:
+        f.write("5")  # the mark of the most goes back to what is held now
+    before = held("VmRSS:")
+    step, _ = prepare(o, SPARING)
+    step()
+    print(json.dumps({"bytes": held("VmHWM:") - before, "name": peer_name(o), "version": peer_version(o), "setting": "glibc's heap as it comes, fused AdamW"}))
+
+
+def peer_name(o):
+    return ("PyTorch + PEFT" if o.lora else "PyTorch") + (", bf16 autocast" if o.bf16 else "")
+
+
+def peer_version(o):
+    return version("torch") + (f", PEFT {version('peft')}" if o.lora else "")
+
+
 def prepare(o, setting):
     """Returns a function that does one step of the model and returns its loss, and the model."""
     import torch
@@ -291,7 +379,10 @@ def prepare(o, setting):
         return loss.item()
 
     for _ in range(2):  # the first steps make the optimizer's state and warm the allocator
+        begin = time.perf_counter()
         step()
+    if time.perf_counter() - begin > o.slow:
+        sys.exit(SLOW)
     return step, model
 
 
@@ -321,7 +412,7 @@ def step_times(o, setting):
         seconds.append(time.perf_counter() - begin)
     print(json.dumps({
         "work": f"train step, lora {o.lora}" if o.lora else "train step",
-        "shape": {k: getattr(o, k) for k in ("layers", "d", "heads", "kv", "ff", "vocab", "batch", "seq")},
+        "shape": {k: getattr(o, k) for k in SHAPE},
         "threads": o.threads,
         "median": statistics.median(seconds),
         "min": min(seconds),
@@ -343,12 +434,15 @@ def main():
         if importlib.util.find_spec(module) is None:
             print(f"torch_step: {module} is not installed; pip install -r parity/requirements.txt", file=sys.stderr)
             sys.exit(3)
-    if o.setting and o.serve:
+    if o.peak:
+        rise(o)
+    elif o.setting and o.serve:
         timed_steps(o, json.loads(o.setting))
     elif o.setting:
         step_times(o, json.loads(o.setting))
     else:
         with tempfile.TemporaryDirectory() as folder:
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(os.path.abspath(o.trials or folder), "compiled")
             (serve if o.serve else search)(o, intel_answer(folder))
 
 
