@@ -14,3 +14,14 @@ var GemmPeer string
 //
 //go:embed torch_step.py
 var TorchStep string
+
+// AttentionPeer computes causal attention with PyTorch; it imports TorchStep's script,
+// which must lie beside it as torch_step.py.
+//
+//go:embed attention_peer.py
+var AttentionPeer string
+
+// OpenPeer opens a checkpoint with safetensors.
+//
+//go:embed open_peer.py
+var OpenPeer string

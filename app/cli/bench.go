@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"strings"
 
 	"tare/lab"
@@ -17,6 +18,9 @@ type benchVerb struct {
 	Reps     int      `placeholder:"N" help:"Repetitions of each case; standard are 7, with --quick 3."`
 	Quick    bool     `help:"Few and short repetitions, and a short trial of the peers' settings."`
 	Peers    bool     `default:"true" negatable:"" help:"Measure peers beside, where they are installed."`
+	Llama    string   `env:"TARE_LLAMA" placeholder:"PROGRAM" help:"Program that decodes with llama.cpp: parity/llama_peer.c, built (${env})."`
+	Trials   string   `placeholder:"FOLDER" help:"Keep which of PyTorch's settings are fastest here in a folder, and use those that it holds."`
+	PeakOf   *int     `hidden:""`
 	Python   string   `default:"python3" env:"TARE_PYTHON" placeholder:"PROGRAM" help:"Python interpreter that the peers run in (${env})."`
 	Markdown bool     `help:"Print the table as Markdown."`
 }
@@ -29,11 +33,11 @@ func (*benchVerb) Help() string {
 	}
 	return `Works:
 ` + works.String() + `
-Every rate is an amount a second, so higher is better, and a ratio is Tare's rate over the peer's: above 1 Tare is faster. Rates are medians; the repetitions of Tare and its peers alternate. Products are timed beside numpy's BLAS and training steps beside PyTorch and PEFT, each with the settings of its thread pools that a short trial finds fastest; what reads and writes files is timed beside copying a file of that size. The interpreter with these packages is named by --python or the variable TARE_PYTHON. A machine that does other work meanwhile gives figures of no use.
+Every rate is an amount a second, so higher is better, and a ratio is Tare's rate over the peer's. Memory is megabytes, less is better, and its ratio is the peer's over Tare's. So above 1 Tare is always the better. Figures are medians; the repetitions of Tare and its peers alternate. Products are timed beside numpy's BLAS, attention and training steps beside PyTorch and PEFT with the settings that a trial finds fastest, decoding beside llama.cpp, opening beside safetensors in Python; what writes files is timed beside copying a file of that size. The interpreter with these packages is named by --python or the variable TARE_PYTHON, the program that runs llama.cpp by --llama or TARE_LLAMA. The trial of PyTorch's settings takes minutes; --trials keeps what it finds for the next time. A machine that does other work meanwhile gives figures of no use.
 
 Examples:
   tare bench
-  tare bench --only gemm,step --python path/to/python
+  tare bench --only gemm,step --python path/to/python --trials path/to/folder
   tare bench --only gemm --shapes 512x512x512,64x4096x4096 --no-peers
   tare bench --json > bench.json
   tare bench --markdown`
@@ -50,9 +54,21 @@ func (v *benchVerb) Run(a *app) error {
 	case v.Markdown && a.JSON:
 		return usagef("--markdown and --json exclude each other")
 	}
+	if v.PeakOf != nil {
+		peak, err := speed.PeakOf(a.ctx, *v.PeakOf)
+		if err != nil {
+			return err
+		}
+		return a.printJSON(peak)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
 	p := a.progress("bench", "cases")
 	rows, err := speed.Run(a.ctx, speed.Options{
-		Only: v.Only, Shapes: shapes, Reps: v.Reps, Quick: v.Quick, Python: v.Python, NoPeers: !v.Peers,
+		Only: v.Only, Shapes: shapes, Reps: v.Reps, Quick: v.Quick, NoPeers: !v.Peers, Python: v.Python, Trials: v.Trials, Llama: v.Llama,
+		Peak:     []string{self, "bench", "--peak-of"},
 		Progress: func(done, total int, name string) { p.update(int64(done), int64(total), name) },
 		Result:   func(rows []speed.Row) { sayRows(p, rows) },
 		Log:      func(line string) { p.say("%s", line) },
@@ -105,23 +121,37 @@ var benchHeader = []string{"work", "shape", " threads", " rate", " min – max",
 func benchCells(r speed.Row) []string {
 	shape := strings.ReplaceAll(r.Shape, "x", "×")
 	cells := []string{r.Work, shape, fmt.Sprint(r.Threads), rateText(r.Rate), rangeText(r.Min, r.Max), r.Unit, "–", "–", "–", "–"}
-	switch {
-	case r.Ratio != nil:
+	if r.Ratio != nil {
 		cells[6], cells[7], cells[8], cells[9] = r.Peer, rateText(*r.PeerRate), rangeText(*r.PeerMin, *r.PeerMax), fmt.Sprintf("%.2f", *r.Ratio)
-	case r.MemoryRead > 0: // decoding is held against memory
-		cells[6] = fmt.Sprintf("reads %s GB/s of weights, memory gives", rateText(r.WeightsRead))
-		cells[7], cells[9] = rateText(r.MemoryRead), fmt.Sprintf("%.2f", r.WeightsRead/r.MemoryRead)
 	}
 	return cells
 }
 
-func printRates(a *app, rows []speed.Row) {
-	var cells [][]string
-	for _, r := range rows {
-		cells = append(cells, benchCells(r))
+// weightsCells holds what decoding reads against what memory gives.
+func weightsCells(r speed.Row) []string {
+	shape := strings.ReplaceAll(r.Shape, "x", "×")
+	return []string{r.Work, shape, fmt.Sprint(r.Threads), rateText(r.WeightsRead), "–", "GB/s of weights", "what memory gives", rateText(r.MemoryRead), "–", fmt.Sprintf("%.2f", r.WeightsRead/r.MemoryRead)}
+}
+
+// benchTable has a line for each row, and before a case's own another where its weights
+// are held against memory.
+func benchTable(rows []speed.Row) [][]string {
+	var lines [][]string
+	for i, r := range rows {
+		if r.MemoryRead > 0 && (i == 0 || rows[i-1].Shape != r.Shape) {
+			lines = append(lines, weightsCells(r))
+		}
+		lines = append(lines, benchCells(r))
 	}
-	table(a.out, benchHeader, cells)
-	fmt.Fprintf(a.out, "\nmedians of %d repetitions that alternate with the peer's; ratio is Tare over peer, higher is better\n%s\n", rows[0].Runs, lab.CPU())
+	return lines
+}
+
+func printRates(a *app, rows []speed.Row) {
+	table(a.out, benchHeader, benchTable(rows))
+	for _, r := range rows[:min(1, len(rows))] {
+		fmt.Fprintf(a.out, "\nmedians of %d repetitions that alternate with the peer's; above a ratio of 1 Tare is the better\n", r.Runs)
+	}
+	fmt.Fprintln(a.out, lab.CPU())
 	for _, v := range peerVersions(rows) {
 		fmt.Fprintln(a.out, v)
 	}
@@ -152,8 +182,8 @@ func printMarkdown(a *app, rows []speed.Row) {
 	}
 	line(head)
 	line(rule)
-	for _, r := range rows {
-		line(benchCells(r))
+	for _, cells := range benchTable(rows) {
+		line(cells)
 	}
 }
 

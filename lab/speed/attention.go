@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"tare/bench"
 	"tare/engine/grad"
 )
 
@@ -23,6 +24,19 @@ func attentionJobs(_ Options, threads []int) []job {
 				j.shape += " and backward"
 			}
 			j.prepare = func(context.Context, *host) (func() error, func(), error) { return attention(backward), nil, nil }
+			j.peers = func(ctx context.Context, h *host) ([]*runner, error) {
+				server, err := h.attentionServer(ctx)
+				if err != nil {
+					return nil, err
+				}
+				var peers []*runner
+				for i := range server.Peers {
+					peers = append(peers, server.runner(i, j.amount, map[string]any{
+						"peer": i, "shape": []int{attentionHeads, attentionRows, attentionDim}, "threads": t, "backward": backward, "seconds": h.seconds,
+					}))
+				}
+				return peers, nil
+			}
 			jobs = append(jobs, j)
 		}
 	}
@@ -50,4 +64,15 @@ func attention(backward bool) func() error {
 		tp.Reset()
 		return nil
 	}
+}
+
+// attentionServer returns the process that all attentions share.
+func (h *host) attentionServer(ctx context.Context) (*process, error) {
+	if h.attention.err == nil && h.attention.process == nil {
+		if _, _, err := h.script("torch_step.py", bench.TorchStep); err != nil {
+			return nil, err
+		}
+		h.attention.process, h.attention.err = h.python(ctx, "attention_peer.py", bench.AttentionPeer)
+	}
+	return h.attention.process, h.attention.err
 }

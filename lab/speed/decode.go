@@ -103,6 +103,9 @@ func decodeJobs(_ Options, threads []int) []job {
 					return err
 				}, nil, nil
 			}
+			j.peers = func(ctx context.Context, h *host) ([]*runner, error) {
+				return h.llamaRunners(ctx, storage, batch, j.threads)
+			}
 			j.weights = func() int64 { return decodeTokens * weightBytes(m) }
 			jobs = append(jobs, j)
 		}

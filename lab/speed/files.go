@@ -9,9 +9,11 @@ import (
 	"os"
 	"path/filepath"
 
+	"tare/bench"
 	"tare/engine/checkpoint"
 	"tare/engine/model"
 	"tare/engine/tensor"
+	"tare/lab/bundle"
 	"tare/lab/tuning"
 	"tare/method/merge"
 	"tare/method/quant"
@@ -20,16 +22,26 @@ import (
 const (
 	openTensors      = 256
 	openRows, openIn = 1024, 4096 // of each, in bf16: 2 GB in all
+	sparseFile       = "sparse.safetensors"
 )
 
 func openJobs(_ Options, threads []int) []job {
 	j := job{threads: threads[len(threads)-1], unit: "open", amount: 1, shape: fmt.Sprintf("%d tensors, 2 GB", openTensors)}
 	j.prepare = func(_ context.Context, h *host) (func() error, func(), error) {
-		path := filepath.Join(h.dir, "sparse.safetensors")
+		path := filepath.Join(h.dir, sparseFile)
 		if err := writeSparse(path); err != nil {
 			return nil, nil, err
 		}
 		return func() error { return openAll(path) }, func() { os.Remove(path) }, nil
+	}
+	j.peers = func(ctx context.Context, h *host) ([]*runner, error) {
+		server, err := h.python(ctx, "open_peer.py", bench.OpenPeer, filepath.Join(h.dir, sparseFile))
+		if err != nil {
+			return nil, err
+		}
+		r := server.runner(0, 1, map[string]any{"seconds": h.seconds})
+		r.close = server.close
+		return []*runner{r}, nil
 	}
 	return []job{j}
 }
@@ -74,7 +86,8 @@ func openAll(path string) error {
 	return f.Close()
 }
 
-// saved returns a folder with the large model in bf16.
+// saved returns a folder with the large model in bf16, and the bundled model's
+// tokenizer, which GGUF files need.
 func (h *host) saved(seed uint64) (dir string, err error) {
 	dir = filepath.Join(h.dir, fmt.Sprintf("model-%d", seed))
 	if _, err := os.Stat(dir); err == nil {
@@ -84,7 +97,11 @@ func (h *host) saved(seed uint64) (dir string, err error) {
 	if err != nil {
 		return "", err
 	}
-	return dir, tuning.SaveModel(dir, m, tensor.BF16, nil, nil, false)
+	tokenizer, err := bundle.Tokenizer()
+	if err != nil {
+		return "", err
+	}
+	return dir, tuning.SaveModel(dir, m, tensor.BF16, nil, map[string][]byte{"tokenizer.json": tokenizer}, false)
 }
 
 // savedBytes is the size of the large model's tensors in bf16.

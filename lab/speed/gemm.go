@@ -70,13 +70,10 @@ func (p product) job(threads int) job {
 
 // gemmServer returns the process that all products share.
 func (h *host) gemmServer(ctx context.Context) (*process, error) {
-	if h.gemm != nil {
-		return h.gemm, nil
+	if h.gemm.err == nil && h.gemm.process == nil {
+		h.gemm.process, h.gemm.err = h.python(ctx, "gemm_peer.py", bench.GemmPeer)
 	}
-	if h.gemmErr == nil {
-		h.gemm, h.gemmErr = h.start(ctx, "gemm_peer.py", bench.GemmPeer)
-	}
-	return h.gemm, h.gemmErr
+	return h.gemm.process, h.gemm.err
 }
 
 // random returns n values in ±1.

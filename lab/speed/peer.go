@@ -27,21 +27,32 @@ type process struct {
 // absent is the exit status of a script whose library is not installed.
 const absent = 3
 
-// start runs a script in the peers' interpreter and reads which peers it offers.
-func (h *host) start(ctx context.Context, name, script string, args ...string) (*process, error) {
-	python, err := exec.LookPath(h.o.Python)
-	if err != nil {
-		return nil, fmt.Errorf("%q is not a program here; name a Python interpreter that has the peers", h.o.Python)
+// script writes a script beside those that were written before, and finds the peers'
+// interpreter.
+func (h *host) script(name, text string) (python, path string, err error) {
+	if python, err = exec.LookPath(h.o.Python); err != nil {
+		return "", "", fmt.Errorf("%q is not a program here; name a Python interpreter that has the peers", h.o.Python)
 	}
-	path := filepath.Join(h.dir, name)
-	if err := os.WriteFile(path, []byte(script), 0o600); err != nil {
+	path = filepath.Join(h.dir, name)
+	return python, path, os.WriteFile(path, []byte(text), 0o600)
+}
+
+// python starts a script in the peers' interpreter.
+func (h *host) python(ctx context.Context, name, text string, args ...string) (*process, error) {
+	python, path, err := h.script(name, text)
+	if err != nil {
 		return nil, err
 	}
-	p := &process{}
-	p.cmd = exec.CommandContext(ctx, python, append([]string{path, "--serve"}, args...)...)
-	p.cmd.Env = append(os.Environ(), "TMPDIR="+h.dir, "PYTHONUNBUFFERED=1")
+	return launch(exec.CommandContext(ctx, python, append([]string{path, "--serve"}, args...)...), h.dir)
+}
+
+// launch starts a program and reads which peers it offers.
+func launch(cmd *exec.Cmd, dir string) (*process, error) {
+	p := &process{cmd: cmd}
+	p.cmd.Env = append(os.Environ(), "TMPDIR="+dir, "PYTHONUNBUFFERED=1")
 	p.cmd.Stderr = &p.errOut
 	p.cmd.WaitDelay = time.Second
+	var err error
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -89,7 +100,7 @@ func (p *process) ended(cause error) error {
 	if errors.As(err, &exit) && exit.ExitCode() == absent {
 		return errors.New(last)
 	}
-	return fmt.Errorf("%s ended (%w): %s", filepath.Base(p.cmd.Args[1]), errors.Join(cause, err), last)
+	return fmt.Errorf("%s ended (%w): %s", filepath.Base(p.cmd.Args[min(1, len(p.cmd.Args)-1)]), errors.Join(cause, err), last)
 }
 
 // close ends the process, which leaves when its input does.

@@ -4,7 +4,8 @@
 // A [Work] is a list of cases; a case prepares itself and returns a step to time.
 // Its repetitions and those of its peers alternate, so that what else the machine
 // does meets all of them alike. Rates are amounts a second: higher is better, and a
-// ratio is always Tare's median over the peer's.
+// ratio is always Tare's median over the peer's. Where memory is compared less is
+// better, and the ratio is the peer's over Tare's: above 1 Tare is better in both.
 package speed
 
 import (
@@ -32,9 +33,10 @@ type Work struct {
 func Works() []Work {
 	return []Work{
 		{"gemm", "product of f32 matrices, m x k x n; T marks an operand that is stored transposed", gemmJobs},
-		{"step", "training step of a llama with AdamW: forward, loss, backward, update", stepJobs},
+		{"step", "training step of a llama with AdamW: forward, loss, backward, update; in f32 and with bf16 products", stepJobs},
 		{"lora", "the same step training LoRA of rank 8 on all linear layers", loraJobs},
 		{"paca", "the same step training 8 columns of each linear layer", pacaJobs},
+		{"peak", "the most memory that these steps hold, in a process of their own", peakJobs},
 		{"attention", "causal attention, forward, and forward with backward", attentionJobs},
 		{"memory", "reading memory, the limit of decoding", memoryJobs},
 		{"decode", "greedy decoding of a llama held as f32, bf16 and 4-bit", decodeJobs},
@@ -53,8 +55,11 @@ type Options struct {
 	Shapes  [][3]int // m, k, n of products to time instead of the standard ones
 	Reps    int      // repetitions; 0 means 7, 3 when Quick
 	Quick   bool     // short repetitions and a short trial of the peers' settings
-	Python  string   // interpreter that peers run in; empty for no peers
 	NoPeers bool
+	Python  string   // interpreter that peers run in
+	Trials  string   // folder that keeps which of PyTorch's settings are fastest; empty for none
+	Llama   string   // program that decodes with llama.cpp; empty for none
+	Peak    []string // command that prints PeakOf its last argument; nil where memory is not measured
 
 	// Progress, if set, is told before each case which one it is.
 	Progress func(done, total int, name string)
@@ -74,7 +79,7 @@ type Row struct {
 	Peer    string  `json:"peer"` // empty where none is installed
 
 	PeerRate *float64 `json:"peer_rate"` // median
-	Ratio    *float64 `json:"ratio"`     // Rate over PeerRate
+	Ratio    *float64 `json:"ratio"`     // above 1 Tare is better: Rate over PeerRate, the inverse where less is better
 	Runs     int      `json:"runs"`
 
 	Min         float64  `json:"min"`
@@ -94,8 +99,11 @@ type job struct {
 	threads           int
 	amount            float64
 	prepare           func(ctx context.Context, h *host) (step func() error, done func(), err error)
+	own               func(ctx context.Context, h *host) (*runner, error)   // in place of prepare, for what is no rate of steps
 	peers             func(ctx context.Context, h *host) ([]*runner, error) // nil for none
 	weights           func() int64                                          // bytes of weights that a step reads; nil where that is not the measure
+	less              bool                                                  // amounts are compared, not rates: less is better
+	reps              int                                                   // repetitions that do without one to warm up; 0 for the usual ones
 }
 
 func (j job) name() string {
@@ -189,10 +197,16 @@ type host struct {
 	reps    int
 	seconds float64 // least time of a repetition
 
-	gemm    *process        // the peer of products, started at the first one
-	gemmErr error           // why there is none
-	said    map[string]bool // remarks
-	scratch models
+	gemm, attention shared          // peers of all products and attentions
+	written         map[string]bool // files that are complete
+	said            map[string]bool // remarks
+	scratch         models
+}
+
+// shared is a process that is started at the first case that asks for it.
+type shared struct {
+	process *process
+	err     error // why there is none
 }
 
 func newHost(o Options) (*host, error) {
@@ -200,7 +214,7 @@ func newHost(o Options) (*host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("speed: %w", err)
 	}
-	h := &host{o: o, dir: dir, reps: o.Reps, seconds: 0.3, said: map[string]bool{}}
+	h := &host{o: o, dir: dir, reps: o.Reps, seconds: 0.3, said: map[string]bool{}, written: map[string]bool{}}
 	if o.Quick {
 		h.seconds = 0.05
 	}
@@ -214,7 +228,8 @@ func newHost(o Options) (*host, error) {
 }
 
 func (h *host) close() {
-	h.gemm.close()
+	h.gemm.process.close()
+	h.attention.process.close()
 	os.RemoveAll(h.dir)
 }
 
@@ -244,14 +259,16 @@ const settle = 100 * time.Millisecond
 // measure runs a case: all contenders once to warm up, then in turn.
 func (h *host) measure(ctx context.Context, j job) ([]Row, error) {
 	kernel.SetThreads(j.threads)
-	step, done, err := j.prepare(ctx, h)
+	own, done, err := j.ours(ctx, h)
 	if err != nil {
 		return nil, err
 	}
 	if done != nil {
 		defer done()
 	}
-	own := &runner{sample: h.sampler(ctx, step, j.amount)}
+	if own == nil {
+		return nil, nil
+	}
 	contenders := append([]*runner{own}, h.peersOf(ctx, j)...)
 	defer func() {
 		for _, c := range contenders {
@@ -261,12 +278,13 @@ func (h *host) measure(ctx context.Context, j job) ([]Row, error) {
 		}
 	}()
 	runtime.GC()
-	for rep := range h.reps + 1 {
+	reps, warm := h.reps+1, 1
+	if j.reps > 0 {
+		reps, warm = min(h.reps, j.reps), 0
+	}
+	for rep := range reps {
 		for i := range contenders {
 			c := contenders[(i+rep)%len(contenders)] // nobody is always first
-			if c == nil {
-				continue
-			}
 			time.Sleep(settle)
 			rate, err := c.sample()
 			switch {
@@ -277,12 +295,25 @@ func (h *host) measure(ctx context.Context, j job) ([]Row, error) {
 			case err != nil:
 				h.remark("%s: %s fails and is left out: %v", j.name(), c.name, err)
 				c.rates, c.sample = nil, func() (float64, error) { return 0, nil }
-			case rep > 0 && rate > 0:
+			case rep >= warm && rate > 0:
 				c.rates = append(c.rates, rate)
 			}
 		}
 	}
 	return j.rows(own, contenders[1:]), nil
+}
+
+// ours prepares Tare's side of a case; nil where this system cannot measure it, with a
+// remark that says why.
+func (j job) ours(ctx context.Context, h *host) (own *runner, done func(), err error) {
+	if j.own == nil {
+		step, done, err := j.prepare(ctx, h)
+		return &runner{sample: h.sampler(ctx, step, j.amount)}, done, err
+	}
+	if own, err = j.own(ctx, h); err != nil {
+		h.remark("%s is not measured: %v", j.work, err)
+	}
+	return own, nil, nil
 }
 
 // peersOf starts the case's peers; those that are not installed are remarked on.
@@ -323,8 +354,11 @@ func (h *host) sampler(ctx context.Context, step func() error, amount float64) f
 
 // rows returns one row for each peer that was measured, or one without.
 func (j job) rows(own *runner, others []*runner) []Row {
-	row := Row{Work: j.work, Shape: j.shape, Threads: j.threads, Unit: j.unit + "/s", Runs: len(own.rates),
+	row := Row{Work: j.work, Shape: j.shape, Threads: j.threads, Unit: j.unit, Runs: len(own.rates),
 		Rate: median(own.rates), Min: slices.Min(own.rates), Max: slices.Max(own.rates)}
+	if !j.less {
+		row.Unit += "/s"
+	}
 	var rows []Row
 	for _, c := range others {
 		if c.gauge && len(c.rates) > 0 {
@@ -339,6 +373,9 @@ func (j job) rows(own *runner, others []*runner) []Row {
 		r := row
 		rate, lo, hi := median(c.rates), slices.Min(c.rates), slices.Max(c.rates)
 		ratio := row.Rate / rate
+		if j.less {
+			ratio = 1 / ratio
+		}
 		r.Peer, r.PeerVersion, r.PeerSetting = c.name, c.version, c.setting
 		r.PeerRate, r.PeerMin, r.PeerMax, r.Ratio = &rate, &lo, &hi, &ratio
 		rows = append(rows, r)

@@ -37,6 +37,11 @@ func TestRatioIsOursOverThePeers(t *testing.T) {
 			t.Errorf("row %d: %+v, ratio %g, want %g", i, r, *r.Ratio, want)
 		}
 	}
+	j.less = true
+	if r := j.rows(own, []*runner{{name: "A", rates: []float64{12}}})[0]; *r.Ratio != 3 || r.Unit != "step" {
+		t.Errorf("where less is better: ratio %g of 12 %s over 4", *r.Ratio, r.Unit)
+	}
+	j.less = false
 	if rows := j.rows(own, nil); len(rows) != 1 || rows[0].Peer != "" || rows[0].Ratio != nil {
 		t.Errorf("without peers: %+v", rows)
 	}
@@ -87,6 +92,41 @@ func TestAFailingPeerIsLeftOut(t *testing.T) {
 	rows, err := h.measure(t.Context(), j)
 	if err != nil || len(rows) != 1 || rows[0].Peer != "" || len(said) != 1 {
 		t.Errorf("rows %+v, said %q, error %v", rows, said, err)
+	}
+}
+
+// Processes whose memory is measured need no repetition to warm up, and where the system
+// does not tell there are no rows.
+func TestMemoryIsMeasuredWithoutWarmUp(t *testing.T) {
+	h := &host{reps: 7, said: map[string]bool{}}
+	n := 0
+	j := job{threads: 1, less: true, reps: 2, own: func(context.Context, *host) (*runner, error) {
+		return &runner{sample: func() (float64, error) { n++; return float64(n), nil }}, nil
+	}}
+	rows, err := h.measure(t.Context(), j)
+	if err != nil || len(rows) != 1 || rows[0].Runs != 2 || rows[0].Rate != 1.5 || n != 2 {
+		t.Errorf("rows %+v, %d samples, error %v", rows, n, err)
+	}
+	j.own = func(context.Context, *host) (*runner, error) { return nil, errNoPeak }
+	if rows, err := h.measure(t.Context(), j); len(rows) != 0 || err != nil || len(h.said) != 1 {
+		t.Errorf("rows %+v, said %v, error %v", rows, h.said, err)
+	}
+}
+
+// Memory is at least what the model and the optimizer hold.
+func TestPeakOf(t *testing.T) {
+	p, err := PeakOf(t.Context(), 0)
+	if errors.Is(err, errNoPeak) {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	const parameters = 2*4096*256 + 4*(4*256*256+3*256*1024+2*256) + 256
+	if p.Bytes < 3*4*parameters || p.Bytes > 100*4*parameters {
+		t.Errorf("the process holds %d bytes, weights and moments alone are %d", p.Bytes, 3*4*parameters)
+	}
+	if _, err := PeakOf(t.Context(), len(measured())); err == nil {
+		t.Error("no error for a training that is not there")
 	}
 }
 
