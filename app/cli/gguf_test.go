@@ -28,11 +28,12 @@ func tare(t *testing.T, args ...string) string {
 	return out.String()
 }
 
-// lossOf measures a model on a text file.
-func lossOf(t *testing.T, modelPath, textFile, seq string) float64 {
+// lossOf measures a model on a text file; more are flags.
+func lossOf(t *testing.T, modelPath, textFile, seq string, more ...string) float64 {
 	t.Helper()
 	var r evaluated
-	if err := json.Unmarshal([]byte(tare(t, "eval", modelPath, "--text", textFile, "--seq", seq, "--json", "-q")), &r); err != nil {
+	args := append([]string{"eval", modelPath, "--text", textFile, "--seq", seq, "--json", "-q"}, more...)
+	if err := json.Unmarshal([]byte(tare(t, args...)), &r); err != nil {
 		t.Fatal(err)
 	}
 	return r.Texts[0].Loss

