@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -9,7 +10,7 @@ import (
 	"math"
 	"math/bits"
 	"path/filepath"
-	"sort"
+	"slices"
 	"unicode/utf8"
 
 	"tare/engine/tensor"
@@ -81,8 +82,7 @@ func parse(name string, data []byte) (*File, error) {
 	return f, f.place()
 }
 
-// parseHeader reads the JSON object key by key, since decoding it whole would let
-// the last of two tensors of one name win.
+// parseHeader reads the JSON object.
 func (f *File) parseHeader(header []byte) error {
 	if len(header) == 0 || header[0] != '{' {
 		return malformed(f.name, "the header does not begin with {: this is no safetensors file")
@@ -90,6 +90,15 @@ func (f *File) parseHeader(header []byte) error {
 	if !utf8.Valid(header) {
 		return malformed(f.name, "the header is not valid UTF-8")
 	}
+	if plain, err := f.parsePlain(header); plain {
+		return err
+	}
+	return f.parseJSON(header)
+}
+
+// parseJSON reads the object key by key, since decoding it whole would let the last of
+// two tensors of one name win.
+func (f *File) parseJSON(header []byte) error {
 	seen := map[string]bool{}
 	return eachKey(f.name, "the header", header, func(key string, dec *json.Decoder) error {
 		if seen[key] {
@@ -134,18 +143,32 @@ func (f *File) parseTensor(name string, dec *json.Decoder) error {
 	if e.DType == nil || e.Shape == nil || len(e.Offsets) != 2 {
 		return malformed(f.name, "tensor %q: want dtype, shape and two data_offsets", name)
 	}
-	dtype, err := tensor.ParseDType(*e.DType)
-	if err == nil && dtype.String() != *e.DType {
-		err = fmt.Errorf("dtype %q is written %s in this format", *e.DType, dtype)
+	return f.add(described{name, *e.DType, *e.Shape, e.Offsets})
+}
+
+// described is what the header says of a tensor.
+type described struct {
+	name    string
+	dtype   string
+	shape   []uint64
+	offsets []uint64 // two
+}
+
+// add checks an entry and takes it in.
+func (f *File) add(e described) error {
+	name := e.name
+	dtype, err := tensor.ParseDType(e.dtype)
+	if err == nil && dtype.String() != e.dtype {
+		err = fmt.Errorf("dtype %q is written %s in this format", e.dtype, dtype)
 	}
 	if err != nil {
 		return malformed(f.name, "tensor %q: %v", name, err)
 	}
-	shape, size, ok := sizeOf(dtype, *e.Shape)
+	shape, size, ok := sizeOf(dtype, e.shape)
 	if !ok {
-		return malformed(f.name, "tensor %q: shape %v is too large to address", name, *e.Shape)
+		return malformed(f.name, "tensor %q: shape %v is too large to address", name, e.shape)
 	}
-	begin, end := e.Offsets[0], e.Offsets[1]
+	begin, end := e.offsets[0], e.offsets[1]
 	switch {
 	case end < begin:
 		return malformed(f.name, "tensor %q: data_offsets [%d, %d] run backwards", name, begin, end)
@@ -182,19 +205,20 @@ func sizeOf(dtype tensor.DType, dims []uint64) (shape []int, size uint64, ok boo
 
 // place sorts the tensors by offset and checks that they fill the data.
 func (f *File) place() error {
-	sort.SliceStable(f.tensors, func(i, j int) bool {
-		a, b := f.tensors[i], f.tensors[j]
-		return a.begin < b.begin || a.begin == b.begin && a.end < b.end
-	})
+	slices.SortStableFunc(f.tensors, func(a, b placed) int { return cmp.Or(cmp.Compare(a.begin, b.begin), cmp.Compare(a.end, b.end)) })
+	f.index = make(map[string]int, len(f.tensors))
 	at, before := 0, "the start"
 	for i, t := range f.tensors {
+		if i > 0 && t.begin != at {
+			before = fmt.Sprintf("tensor %q", f.tensors[i-1].Name)
+		}
 		if t.begin < at {
 			return malformed(f.name, "tensor %q begins at byte %s, inside %s, which ends at %s: they overlap", t.Name, commas(t.begin), before, commas(at))
 		}
 		if t.begin > at {
 			return malformed(f.name, "tensor %q begins at byte %s, %s ends at %s: there is a hole", t.Name, commas(t.begin), before, commas(at))
 		}
-		at, before = t.end, fmt.Sprintf("tensor %q", t.Name)
+		at = t.end
 		f.index[t.Name] = i
 	}
 	if at != len(f.data) {

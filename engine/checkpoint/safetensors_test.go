@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"tare/engine/tensor"
 )
@@ -264,4 +265,52 @@ func FuzzOpen(f *testing.F) {
 			t.Errorf("header %d and data %d do not fill the file's %d bytes", header, sum, len(data))
 		}
 	})
+}
+
+// What is read as a plain header is what JSON at large reads, and whatever is not JSON is
+// not plain.
+func FuzzPlainHeader(f *testing.F) {
+	f.Add(`{"a":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},"__metadata__":{"k":"v"}} `)
+	f.Add(`{ "a" : { "shape" : [ ] , "data_offsets" : [ 0 , 4 ] , "dtype" : "F32" } }`)
+	f.Add(`{"a":{"dtype":"F32","shape":[02],"data_offsets":[0,8]}}`)
+	f.Add(`{"a":{"dtype":"F32","shape":[2,],"data_offsets":[0,8]}}`)
+	f.Add(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},}`)
+	f.Add(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}`)
+	f.Add(`{"__metadata__":{"k":"v","k":"w"}}`)
+	f.Add(`{"__metadata__":{},"__metadata__":{}}`)
+	f.Add(`{}`)
+	f.Fuzz(func(t *testing.T, header string) {
+		if !utf8.ValidString(header) {
+			t.Skip() // parseHeader has refused it before
+		}
+		data := make([]byte, 64)
+		fast, slow := &File{name: "f", data: data}, &File{name: "f", data: data}
+		plain, err := fast.parsePlain([]byte(header))
+		if !plain {
+			if fast.tensors != nil || fast.metadata != nil {
+				t.Fatal("a header that is not plain leaves something behind")
+			}
+			return
+		}
+		want := slow.parseJSON([]byte(header))
+		if (err == nil) != (want == nil) || err != nil && err.Error() != want.Error() {
+			t.Fatalf("%v as plain, %v as JSON", err, want)
+		}
+		if err == nil && (len(fast.tensors) != len(slow.tensors) || len(fast.tensors) > 0 && !reflect.DeepEqual(fast.tensors, slow.tensors) || !reflect.DeepEqual(fast.metadata, slow.metadata)) {
+			t.Fatalf("%+v %v as plain, %+v %v as JSON", fast.tensors, fast.metadata, slow.tensors, slow.metadata)
+		}
+	})
+}
+
+// Headers as programs write them are plain.
+func TestPlainHeaders(t *testing.T) {
+	for _, header := range []string{
+		`{"a":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},"__metadata__":{"format":"pt"}}      `,
+		`{ "a": {"data_offsets": [0, 4], "dtype": "F32", "shape": []} }`,
+	} {
+		f := &File{name: "f", data: make([]byte, 8)}
+		if plain, err := f.parsePlain([]byte(header)); !plain || err != nil || len(f.tensors) != 1 {
+			t.Errorf("%s: plain %v, %v, %d tensors", header, plain, err, len(f.tensors))
+		}
+	}
 }
