@@ -68,6 +68,8 @@ type architecture struct {
 	Positions    int             `json:"max_position_embeddings,omitempty"`
 	Tied         bool            `json:"tie_word_embeddings,omitempty"`
 	Quantization json.RawMessage `json:"quantization_config,omitempty"`
+	// Sizes are those of each layer, where they differ; the fields above tell the largest.
+	Sizes []model.LayerSize `json:"layer_sizes,omitempty"`
 	// Problem is why it cannot be run, where it cannot.
 	Problem string `json:"problem,omitempty"`
 }
@@ -141,11 +143,20 @@ func (v *inspect) open(path string, r *inspected) (contents, error) {
 // describe reads the usual keys of a config.json of any type.
 func describe(config []byte) *architecture {
 	c := &architecture{}
-	if err := json.Unmarshal(config, c); err != nil {
+	known, problem := model.ParseConfig(config)
+	if problem == nil && known.Uneven() {
+		for i := range known.Layers {
+			c.Sizes = append(c.Sizes, known.LayerSize(i))
+		}
+	}
+	if err := json.Unmarshal(config, c); err != nil && c.Sizes == nil {
 		return &architecture{Problem: fmt.Sprintf("config.json: %v", err)}
 	}
-	if _, err := model.ParseConfig(config); err != nil {
-		c.Problem = err.Error()
+	if problem != nil {
+		c.Problem = problem.Error()
+	}
+	if c.Sizes != nil { // lists, which the fields cannot take
+		c.Heads, c.KVHeads, c.Intermediate = known.Heads, known.KVHeads, known.IntermediateSize
 	}
 	return c
 }
@@ -239,6 +250,9 @@ func (c *architecture) print(a *app) {
 			fmt.Fprint(a.out, ", tied embeddings")
 		}
 		fmt.Fprintln(a.out)
+	}
+	for i, s := range c.Sizes {
+		fmt.Fprintf(a.out, "layer %d: MLP %d, %d heads (%d for keys and values)\n", i, s.Channels, s.Heads, s.KVHeads)
 	}
 	if c.Quantization != nil {
 		fmt.Fprintf(a.out, "quantized: %s\n", strings.Join(strings.Fields(string(c.Quantization)), " "))

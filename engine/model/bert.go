@@ -71,15 +71,16 @@ func buildBert(c *Config, b *builder) Bert {
 	m.Types = b.embedding(at+"token_type_embeddings", kinds, d)
 	m.EmbedNorm = b.layerNorm(at+"LayerNorm", d)
 	for i := range c.Layers {
-		at := fmt.Sprintf("%sencoder.layer.%d.", bertName(c), i)
-		l := &EncoderBlock{heads: c.bidirectional(), act: activations[c.HiddenAct]}
-		l.Q = b.layer(at+"attention.self.query", d, d, true)
-		l.K = b.layer(at+"attention.self.key", d, d, true)
-		l.V = b.layer(at+"attention.self.value", d, d, true)
-		l.O = b.layer(at+"attention.output.dense", d, d, true)
+		at, size := fmt.Sprintf("%sencoder.layer.%d.", bertName(c), i), c.LayerSize(i)
+		q := size.Heads * c.HeadDim
+		l := &EncoderBlock{heads: c.bidirectional(i), act: activations[c.HiddenAct]}
+		l.Q = b.layer(at+"attention.self.query", q, d, true)
+		l.K = b.layer(at+"attention.self.key", q, d, true)
+		l.V = b.layer(at+"attention.self.value", q, d, true)
+		l.O = b.layer(at+"attention.output.dense", d, q, true)
 		l.AttentionNorm = b.layerNorm(at+"attention.output.LayerNorm", d)
-		l.Up = b.layer(at+"intermediate.dense", c.IntermediateSize, d, true)
-		l.Down = b.layer(at+"output.dense", d, c.IntermediateSize, true)
+		l.Up = b.layer(at+"intermediate.dense", size.Channels, d, true)
+		l.Down = b.layer(at+"output.dense", d, size.Channels, true)
 		l.MLPNorm = b.layerNorm(at+"output.LayerNorm", d)
 		m.Layers = append(m.Layers, l)
 		b.block(l)

@@ -59,10 +59,12 @@ type Config struct {
 
 	Raw map[string]json.RawMessage `json:"-"`
 
-	learned        bool    // positions are learned, not rotated, and the heads divide the width
-	positionOffset int     // rows of the position table before position 0
-	localTheta     float64 // rope_theta of the sliding layers, where they have their own
-	scoreScale     float64 // of attention scores; 0 means 1/√head_dim
+	learned        bool          // positions are learned, not rotated, and the heads divide the width
+	positionOffset int           // rows of the position table before position 0
+	localTheta     float64       // rope_theta of the sliding layers, where they have their own
+	scoreScale     float64       // of attention scores; 0 means 1/√head_dim
+	sizes          []LayerSize   // of layers that differ; nil where all are alike
+	pruned         map[int][]int // heads that have left a layer, under their first numbers
 	badKeys        []string
 }
 
@@ -93,10 +95,14 @@ func (t TokenID) MarshalJSON() ([]byte, error) {
 // ParseConfig reads and checks a config.json.
 func ParseConfig(data []byte) (*Config, error) {
 	c := &Config{HiddenAct: "silu", NormEps: 1e-6, RopeTheta: 10000, MaxPositions: 2048}
-	if err := json.Unmarshal(data, c); err != nil {
+	if err := json.Unmarshal(data, &c.Raw); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrConfig, err)
 	}
-	if err := json.Unmarshal(data, &c.Raw); err != nil {
+	single, lists, err := takeLists(data, c.Raw)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrConfig, err)
+	}
+	if err := json.Unmarshal(single, c); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrConfig, err)
 	}
 	f, known := families[c.ModelType]
@@ -112,6 +118,7 @@ func ParseConfig(data []byte) (*Config, error) {
 	}
 	c.read("dtype", &c.TorchDType) // the newer name of torch_dtype
 	c.readRope()
+	c.readSizes(lists, f)
 	return c, c.Check()
 }
 
@@ -164,7 +171,8 @@ func (c *Config) heads(i int) grad.Heads {
 	if scale == 0 {
 		scale = 1 / math.Sqrt(float64(c.HeadDim))
 	}
-	return grad.Heads{Q: c.Heads, KV: c.KVHeads, Scale: float32(scale), Window: c.window(i)}
+	size := c.LayerSize(i)
+	return grad.Heads{Q: size.Heads, KV: size.KVHeads, Scale: float32(scale), Window: c.window(i)}
 }
 
 // rotaryDim returns how many columns of each head are rotated.
@@ -206,6 +214,7 @@ func (c *Config) Check() error {
 	if activations[c.HiddenAct] == nil {
 		wrong = append(wrong, fmt.Sprintf("hidden_act = %q (known: %s)", c.HiddenAct, strings.Join(slices.Sorted(maps.Keys(activations)), ", ")))
 	}
+	wrong = append(wrong, c.wrongSizes()...)
 	if len(c.LayerTypes) > 0 && len(c.LayerTypes) != c.Layers {
 		wrong = append(wrong, fmt.Sprintf("layer_types has %d entries for %d layers", len(c.LayerTypes), c.Layers))
 	}
@@ -257,6 +266,9 @@ func (c *Config) JSON() ([]byte, error) {
 		if doc[key], err = json.Marshal(c.TorchDType); err != nil {
 			return nil, err
 		}
+	}
+	if err := c.writeSizes(doc); err != nil {
+		return nil, err
 	}
 	out, err := json.MarshalIndent(doc, "", "  ")
 	return append(out, '\n'), err

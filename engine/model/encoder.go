@@ -83,9 +83,9 @@ func (b *EncoderBlock) Linears() []*nn.Linear {
 	return []*nn.Linear{b.Q, b.K, b.V, b.O, b.Up, b.Down}
 }
 
-// bidirectional returns the shape of an encoder's attention.
-func (c *Config) bidirectional() grad.Heads {
-	h := c.heads(0)
+// bidirectional returns the shape of layer i's attention in an encoder.
+func (c *Config) bidirectional(i int) grad.Heads {
+	h := c.heads(i)
 	h.Window, h.Bidirectional = 0, true
 	return h
 }

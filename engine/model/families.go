@@ -19,6 +19,9 @@ type family struct {
 	complete func(*Config)
 	// llamaKeys says that config.json is Config's fields, under their names.
 	llamaKeys bool
+	// uneven says that layers may differ in heads and in channels of the MLP: see
+	// LayerSize.
+	uneven bool
 	// The networks; nil where the family has no such one.
 	causal     func(*Config, *builder) Causal
 	encoder    func(*Config, *builder) Encoder
@@ -31,20 +34,20 @@ type family struct {
 
 // families is every model_type that this package builds.
 var families = map[string]family{
-	"llama":       {prefix: "model.", complete: llamaConfig, llamaKeys: true, causal: newLlama, spare: llamaSpare},
-	"smollm":      {prefix: "model.", complete: llamaConfig, llamaKeys: true, causal: newLlama, spare: llamaSpare},
-	"smollm2":     {prefix: "model.", complete: llamaConfig, llamaKeys: true, causal: newLlama, spare: llamaSpare},
-	"mistral":     {prefix: "model.", complete: mistralConfig, llamaKeys: true, causal: newLlama, spare: llamaSpare},
-	"qwen2":       {prefix: "model.", complete: qwen2Config, llamaKeys: true, causal: newLlama, spare: llamaSpare},
-	"qwen3":       {prefix: "model.", complete: qwen3Config, llamaKeys: true, causal: newLlama, spare: llamaSpare},
+	"llama":       {prefix: "model.", complete: llamaConfig, llamaKeys: true, uneven: true, causal: newLlama, spare: llamaSpare},
+	"smollm":      {prefix: "model.", complete: llamaConfig, llamaKeys: true, uneven: true, causal: newLlama, spare: llamaSpare},
+	"smollm2":     {prefix: "model.", complete: llamaConfig, llamaKeys: true, uneven: true, causal: newLlama, spare: llamaSpare},
+	"mistral":     {prefix: "model.", complete: mistralConfig, llamaKeys: true, uneven: true, causal: newLlama, spare: llamaSpare},
+	"qwen2":       {prefix: "model.", complete: qwen2Config, llamaKeys: true, uneven: true, causal: newLlama, spare: llamaSpare},
+	"qwen3":       {prefix: "model.", complete: qwen3Config, llamaKeys: true, uneven: true, causal: newLlama, spare: llamaSpare},
 	"phi":         {prefix: "model.", complete: phiConfig, causal: newPhi, spare: llamaSpare},
 	"gemma3_text": {prefix: "model.", complete: gemmaConfig, causal: newGemma, spare: llamaSpare},
 	"gpt2":        {prefix: "transformer.", complete: gpt2Config, causal: newGPT2, spare: []string{".attn.bias", ".attn.masked_bias"}},
 	"opt":         {prefix: "model.", complete: optConfig, causal: newOPT},
-	"bert":        {prefix: "bert.", complete: bertConfig, encoder: newBert, masked: newBertMasked, classifier: newBertClassifier, spare: bertSpare},
-	"roberta":     {prefix: "roberta.", complete: robertaConfig, encoder: newBert, masked: newBertMasked, classifier: newBertClassifier, spare: bertSpare},
-	"vit":         {prefix: "vit.", complete: vitConfig, classifier: newViTClassifier},
-	"deit":        {prefix: "deit.", complete: vitConfig, classifier: newViTClassifier},
+	"bert":        {prefix: "bert.", complete: bertConfig, uneven: true, encoder: newBert, masked: newBertMasked, classifier: newBertClassifier, spare: bertSpare},
+	"roberta":     {prefix: "roberta.", complete: robertaConfig, uneven: true, encoder: newBert, masked: newBertMasked, classifier: newBertClassifier, spare: bertSpare},
+	"vit":         {prefix: "vit.", complete: vitConfig, uneven: true, classifier: newViTClassifier},
+	"deit":        {prefix: "deit.", complete: vitConfig, uneven: true, classifier: newViTClassifier},
 }
 
 var (

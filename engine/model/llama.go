@@ -69,11 +69,12 @@ func qwenWindows(c *Config) {
 // newLlama builds the network of c.
 func newLlama(c *Config, b *builder) Causal {
 	m := &Llama{rotary: newRotary(c, c.RopeTheta, c.RopeScaling)}
-	d, kv, q := c.HiddenSize, c.KVHeads*c.HeadDim, c.Heads*c.HeadDim
+	d := c.HiddenSize
 	m.Embed = b.embedding("model.embed_tokens", c.VocabSize, d)
 	oBias := c.AttentionBias && c.ModelType != "qwen2"
 	for i := range c.Layers {
-		at := fmt.Sprintf("model.layers.%d.", i)
+		at, size := fmt.Sprintf("model.layers.%d.", i), c.LayerSize(i)
+		kv, q, channels := size.KVHeads*c.HeadDim, size.Heads*c.HeadDim, size.Channels
 		l := &LlamaBlock{index: i, heads: c.heads(i), rotary: &m.rotary.Rotary}
 		l.AttentionNorm = b.rmsNorm(at+"input_layernorm", d)
 		l.Q = b.layer(at+"self_attn.q_proj", q, d, c.AttentionBias)
@@ -85,9 +86,9 @@ func newLlama(c *Config, b *builder) Causal {
 			l.KNorm = b.rmsNorm(at+"self_attn.k_norm", c.HeadDim)
 		}
 		l.MLPNorm = b.rmsNorm(at+"post_attention_layernorm", d)
-		l.Gate = b.layer(at+"mlp.gate_proj", c.IntermediateSize, d, c.MLPBias)
-		l.Up = b.layer(at+"mlp.up_proj", c.IntermediateSize, d, c.MLPBias)
-		l.Down = b.layer(at+"mlp.down_proj", d, c.IntermediateSize, c.MLPBias)
+		l.Gate = b.layer(at+"mlp.gate_proj", channels, d, c.MLPBias)
+		l.Up = b.layer(at+"mlp.up_proj", channels, d, c.MLPBias)
+		l.Down = b.layer(at+"mlp.down_proj", d, channels, c.MLPBias)
 		m.Layers = append(m.Layers, l)
 		b.block(l)
 	}

@@ -63,16 +63,17 @@ func newViTClassifier(c *Config, b *builder) Classifier {
 	m.Patch = b.paramAs([]int{d, c.Image.Channels * p * p}, at+"embeddings.patch_embeddings.projection.weight", d, c.Image.Channels, p, p)
 	m.PatchBias = b.param(at+"embeddings.patch_embeddings.projection.bias", d)
 	for i := range c.Layers {
-		at := fmt.Sprintf("%sencoder.layer.%d.", at, i)
-		l := &EncoderBlock{heads: c.bidirectional(), act: activations[c.HiddenAct], normFirst: true}
+		at, size := fmt.Sprintf("%sencoder.layer.%d.", at, i), c.LayerSize(i)
+		q := size.Heads * c.HeadDim
+		l := &EncoderBlock{heads: c.bidirectional(i), act: activations[c.HiddenAct], normFirst: true}
 		l.AttentionNorm = b.layerNorm(at+"layernorm_before", d)
-		l.Q = b.layer(at+"attention.attention.query", d, d, bias)
-		l.K = b.layer(at+"attention.attention.key", d, d, bias)
-		l.V = b.layer(at+"attention.attention.value", d, d, bias)
-		l.O = b.layer(at+"attention.output.dense", d, d, true)
+		l.Q = b.layer(at+"attention.attention.query", q, d, bias)
+		l.K = b.layer(at+"attention.attention.key", q, d, bias)
+		l.V = b.layer(at+"attention.attention.value", q, d, bias)
+		l.O = b.layer(at+"attention.output.dense", d, q, true)
 		l.MLPNorm = b.layerNorm(at+"layernorm_after", d)
-		l.Up = b.layer(at+"intermediate.dense", c.IntermediateSize, d, true)
-		l.Down = b.layer(at+"output.dense", d, c.IntermediateSize, true)
+		l.Up = b.layer(at+"intermediate.dense", size.Channels, d, true)
+		l.Down = b.layer(at+"output.dense", d, size.Channels, true)
 		m.Layers = append(m.Layers, l)
 		b.block(l)
 	}

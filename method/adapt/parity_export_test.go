@@ -85,6 +85,7 @@ func TestExportForParity(t *testing.T) {
 			exportModel(t, filepath.Join(dir, "merged", e.name+"-bf16"), m, tensor.BF16, shards)
 		}
 	}
+	exportModel(t, filepath.Join(dir, "shrunk"), shrunkModel(t, base), tensor.F32, checkpoint.FolderOptions{Overwrite: true})
 	for _, method := range adapt.Methods() {
 		if !exported[method.Name] {
 			t.Errorf("method %s is not among the exports", method.Name)
@@ -108,6 +109,23 @@ func freshModel(t *testing.T) *model.Llama {
 		p.Part = grad.Whole
 	}
 	moveParams(m.Params(), 77)
+	return m
+}
+
+// shrunkModel returns the base with one of two groups of heads and a third of the
+// channels taken out of each layer, others in every layer.
+func shrunkModel(t *testing.T, base string) *model.Llama {
+	m := openModel(t, base)
+	keep := make([]model.Keep, len(m.Layers))
+	for i := range keep {
+		keep[i].Heads = []bool{i%2 == 0, i%2 == 1}
+		for c := range m.Config.IntermediateSize {
+			keep[i].Channels = append(keep[i].Channels, c%3 != i)
+		}
+	}
+	if err := m.Shrink(keep); err != nil {
+		t.Fatal(err)
+	}
 	return m
 }
 

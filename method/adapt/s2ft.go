@@ -145,11 +145,12 @@ func couplingsOf(m Model) ([][]*coupling, error) {
 	}
 	info := net.Info()
 	var blocks [][]*coupling
-	for _, b := range net.Blocks() {
+	for i, b := range net.Blocks() {
+		size := info.LayerSize(i)
 		layers := b.Linears()
 		var found []*coupling
 		for _, names := range couplings {
-			c := &coupling{heads: info.Heads, groups: info.KVHeads, width: info.HeadDim}
+			c := &coupling{heads: size.Heads, groups: size.KVHeads, width: info.HeadDim}
 			for _, name := range names.rows {
 				if l := ending(layers, name); l != nil {
 					c.rows = append(c.rows, l)
