@@ -52,6 +52,8 @@ func recipes() map[string]Recipe {
 		"eva": {"rank": "3", "rho": "2"}, "sorsa": {"rank": "3", "gamma": "0.01"}, "soka": {"rank": "3"}, "transformed": {"rank": "2"}, "adalora": {"rank": "2", "init_rank": "4", "every": "2", "finish": "0.3"},
 		"lift": {"density": "0.1", "update_interval": "2"}, "sparse": {"rank": "2", "choice": "random"}, "s2ft": {"ratio": "0.3", "choice": "gradient"},
 		"ist": {"rank": "4", "score_every": "2"}, "bitfit": {"norms": "true"},
+		"dsee": {"rank": "3", "entries": "9", "lambda": "0.01"}, "magnitude": {"rounds": "3"},
+		"atp": {"rank": "3", "keep": "0.7", "batches": "3"}, "twostage": {"rank": "3", "choice": "taylor", "scope": "model"},
 	} {
 		r := Default()
 		r.Method, r.Options, r.Steps, r.Batch, r.SeqLen, r.LR, r.Warmup = method, options, 12, 2, 16, 5e-3, 2
@@ -72,6 +74,21 @@ func recipes() map[string]Recipe {
 	r = out["transformed"]
 	r.Base, r.Checkpoint, r.Options = BaseQ4, true, map[string]string{"transform": "orthogonal", "block": "8", "residual": "ring"}
 	out["transformed over q4, checkpointed"] = r
+	r = out["dsee"]
+	r.Clip, r.Options = 0.5, map[string]string{"rank": "3", "prune": "groups", "prune_at": "0.3", "lambda": "0.01"}
+	out["dsee of groups, clipped"] = r
+	r = out["dsee"]
+	r.Options = map[string]string{"rank": "3", "prune_at": "0.3", "support": "random"}
+	out["dsee, pruned early"] = r
+	r = out["atp"]
+	r.Base, r.Checkpoint, r.Clip, r.Accumulate = BaseQ4, true, 0.5, 2
+	out["atp over q4, checkpointed, clipped"] = r
+	r = out["atp"]
+	r.Options = map[string]string{"rank": "3", "keep": "0.7", "freeze": "0.2", "scope": "layer", "batches": "3"}
+	out["atp, decided early"] = r
+	r = out["twostage"]
+	r.Options = map[string]string{"rank": "3", "keep": "0.6"}
+	out["twostage by magnitude"] = r
 	r = out["paca"]
 	r.Base, r.Checkpoint = BaseQ4, true
 	out["paca over q4, checkpointed"] = r

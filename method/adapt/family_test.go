@@ -44,9 +44,13 @@ var family = map[string]traits{
 		}
 		return 10 * out // 0.4 of 24 channels
 	}},
-	"paca":   {options: func() Options { return &PaCA{Rank: 5, Choice: "random"} }, trained: func(r, out, in int) int { return r * out }},
-	"ist":    {options: func() Options { o := NewIST(); o.Inner = &LoRA{Rank: 4, Alpha: 8}; return o }, trained: func(r, out, in int) int { return r * (in + out) }, savedAs: "lora"},
-	"bitfit": {options: func() Options { return &BitFit{Norms: true} }, trained: func(_, _, _ int) int { return 0 }, beside: 5 * 16, left: 0.8}, // llama has no biases, and five norms
+	"paca":      {options: func() Options { return &PaCA{Rank: 5, Choice: "random"} }, trained: func(r, out, in int) int { return r * out }},
+	"ist":       {options: func() Options { o := NewIST(); o.Inner = &LoRA{Rank: 4, Alpha: 8}; return o }, trained: func(r, out, in int) int { return r * (in + out) }, savedAs: "lora"},
+	"bitfit":    {options: func() Options { return &BitFit{Norms: true} }, trained: func(_, _, _ int) int { return 0 }, beside: 5 * 16, left: 0.8}, // llama has no biases, and five norms
+	"dsee":      {options: func() Options { o := NewDSEE(); o.Rank, o.Alpha, o.Entries = 2, 4, 7; return o }, trained: func(r, out, in int) int { return r*(in+out) + 7 }, dense: true},
+	"magnitude": {options: func() Options { return NewMagnitude() }, trained: func(_, out, in int) int { return out * in }, dense: true},
+	"atp":       {options: func() Options { o := NewATP(); o.Rank, o.Alpha = 4, 4; return o }, targets: blockTargets, trained: func(r, out, in int) int { return r * (in + out) }},
+	"twostage":  {options: func() Options { o := NewTwoStage(); o.Rank, o.Alpha = 4, 4; return o }, targets: blockTargets, trained: func(r, out, in int) int { return r * (in + out) }},
 }
 
 type traits struct {
@@ -62,6 +66,9 @@ type traits struct {
 	savedAs   string // the method that its files open as; empty for its own
 	savedRank int64  // what the rank is multiplied by there; 0 for 1
 }
+
+// blockTargets are all layers of a block, for methods that take heads and channels out.
+var blockTargets = []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 var testTargets = []string{"q_proj", "v_proj", "down_proj"}
 
