@@ -8,6 +8,7 @@ import (
 	"tare/engine/model"
 	"tare/engine/tensor"
 	"tare/lab/tuning"
+	"tare/method/adapt"
 )
 
 // tune fine-tunes a model, whole or through an adapter.
@@ -17,7 +18,7 @@ type tune struct {
 	Data      []string   `placeholder:"FILE" help:"Text, or JSON lines of prompts and completions; or bundled:opticks, bundled:arithmetic, bundled:source. For a classifier: records of text and label (CSV, JSON lines), or a folder with a folder of images for each class."`
 	Valid     string     `placeholder:"FILE" help:"Held-out data; without it the last 5 % of the data."`
 	Out       string     `placeholder:"DIR" help:"Folder for the adapter, or for the model when it is full or --merge."`
-	Merge     bool       `help:"Write the whole model with the adapter folded in."`
+	Merge     bool       `help:"Write the whole model with the adapter folded in, without the heads and channels that it removed."`
 	DType     string     `name:"dtype" default:"bf16" enum:"f32,bf16,f16" help:"How a whole model's weights are stored: f32, bf16, f16."`
 	Resume    bool       `help:"Go on with the interrupted run of this --out."`
 	Overwrite bool       `help:"Replace an existing output."`
@@ -36,6 +37,7 @@ Examples:
   tare tune path/to/model --data book.txt --method full --storage bf16-master --ema 0.999 --out my-model
   tare tune path/to/model --data documents.jsonl --pack --batch 4 --seq-len 512 --out my-adapter
   tare tune path/to/bert-classifier --data mails.csv --out my-adapter
+  tare tune path/to/model --data book.txt --method atp -o keep=0.6 --merge --out my-smaller-model
   tare tune --recipe tune.yaml --steps 500`
 }
 
@@ -96,10 +98,7 @@ func (v *tune) Run(a *app) error {
 	if run.Adapter != nil && !v.Merge {
 		err = run.Adapter.Save(v.Out, name)
 	} else {
-		var dtype tensor.DType
-		if dtype, err = tensor.ParseDType(v.DType); err == nil {
-			err = tuning.SaveModel(v.Out, run.Net(), dtype, folder, nil, v.Overwrite)
-		}
+		err = v.saveModel(run, folder)
 	}
 	if err != nil {
 		return err
@@ -136,6 +135,23 @@ func (v *tune) learn(a *app, folder *checkpoint.Folder) (tuning.Data, error) {
 		}
 	}
 	return l.prepare(tok, v.Recipe, a.Seed)
+}
+
+// saveModel writes the whole model, smaller where the method has removed heads and
+// channels.
+func (v *tune) saveModel(run *tuning.Run, src *checkpoint.Folder) error {
+	if run.Adapter != nil {
+		if _, removes := run.Adapter.Options.(adapt.Remover); removes {
+			if err := run.Adapter.Shrink(run.Net()); err != nil {
+				return err
+			}
+		}
+	}
+	dtype, err := tensor.ParseDType(v.DType)
+	if err != nil {
+		return err
+	}
+	return tuning.SaveModel(v.Out, run.Net(), dtype, src, nil, v.Overwrite)
 }
 
 func (v *tune) report(a *app, t tuned) error {

@@ -14,7 +14,7 @@ import (
 
 // Remover is an Options that takes heads and channels out of the model it tunes.
 type Remover interface {
-	// Keep says what stays of each block of the adapted model.
+	// Keep says what stays of each block of the adapted model; nil for everything.
 	Keep(a *Adapter) []model.Keep
 }
 
@@ -30,7 +30,7 @@ func (a *Adapter) Shrink(m Model) error {
 		return fmt.Errorf("adapt: %s: heads and channels cannot be taken out of a %T", a.Method.Name, m)
 	}
 	keep := r.Keep(a)
-	if err := a.Merge(); err != nil {
+	if err := a.Merge(); err != nil || keep == nil {
 		return err
 	}
 	if err := s.Shrink(keep); err != nil {
