@@ -3,7 +3,20 @@ package lab
 // Experiments lists every paper's experiment that can be run, in the order of
 // the catalog. To add one, write its file and add its line here.
 func Experiments() []Experiment {
-	return []Experiment{bone(), lift(), adalora(), s2ft(), ist(), paca(), eva(), sorsa(), transformedLowRank(), soka()}
+	return []Experiment{
+		bone(),
+		lift(),
+		adalora(),
+		s2ft(),
+		ist(),
+		paca(),
+		dsee(),
+		eva(),
+		sorsa(),
+		transformedLowRank(),
+		soka(),
+		atp(),
+	}
 }
 
 // Foundations lists the experiments on the engine itself, which are no paper's: their

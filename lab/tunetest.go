@@ -43,7 +43,7 @@ type tuneArm struct {
 	name   string
 	role   Role
 	method string // its name, and settings of it: "eva rho=1"
-	rank   int    // 0 for full
+	rank   int    // 0 for methods without one
 }
 
 // tuneTest is the bundled base and its data, opened once.
@@ -136,6 +136,9 @@ func (a tuneArm) measure(ctx context.Context, e Env, seed uint64) (Measurement, 
 			maps.Copy(m.Extra, f.Figures(run.Adapter))
 		}
 	}
+	if err := serving(ctx, t, run, m.Extra); err != nil {
+		return m, err
+	}
 	for i, v := range run.Curve {
 		m.Curve = append(m.Curve, Point{i + 1, v})
 	}
@@ -150,12 +153,16 @@ func (a tuneArm) recipe(lr float64, steps, batch, seqLen int) tuning.Recipe {
 	r := tuning.Default()
 	words := strings.Fields(a.method)
 	r.Method, r.LR, r.Steps, r.Batch, r.SeqLen = words[0], lr, steps, batch, seqLen
+	options := map[string]string{}
 	if a.rank > 0 {
-		r.Options = map[string]string{"rank": strconv.Itoa(a.rank)}
-		for _, setting := range words[1:] {
-			key, value, _ := strings.Cut(setting, "=")
-			r.Options[key] = value
-		}
+		options["rank"] = strconv.Itoa(a.rank)
+	}
+	for _, setting := range words[1:] {
+		key, value, _ := strings.Cut(setting, "=")
+		options[key] = value
+	}
+	if len(options) > 0 {
+		r.Options = options
 	}
 	return r
 }

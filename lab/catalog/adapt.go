@@ -39,6 +39,12 @@ func adapt() []Paper {
 			Plan:  Plan{Test: tuneTest, Own: "Seconds a step and peak bytes on a llama shape, interleaved with LoRA; quality by the tune test.", Baselines: "LoRA, DoRA, full fine-tuning"},
 		},
 		{
+			Number: 37, Slug: "dsee", State: Runs, API: "adapt.DSEE", Verb: "tare tune",
+			Title: "DSEE: Dually Sparsity-embedded Efficient Tuning of Pre-trained Language Models",
+			Claim: "A low-rank plus sparse update on a weight that is itself pruned saves both while tuning and while running: about 25 % of BERT's inference operations at comparable performance with 0.5 % of the parameters trained.",
+			Plan:  Plan{Test: tuneTest, Own: "Operations and measured latency, for single entries and for whole heads and neurons; a small encoder that sorts the labelled mails, where they are at hand.", Baselines: "LoRA, full fine-tuning with magnitude pruning, iterative magnitude pruning"},
+		},
+		{
 			Number: 38, Slug: "eva", State: Runs, API: "adapt.EVA", Verb: "tare tune",
 			Title: "One Initialization to Rule them All: Fine-tuning via Explained Variance Adaptation",
 			Claim: "Starting LoRA from the leading right-singular vectors of the layer's own activations, with ranks moved to the layers where they explain most variance, converges faster and has the highest average score over the tasks of each field tried.",
@@ -79,6 +85,12 @@ func adapt() []Paper {
 			Title: "Singular Value Decomposition on Kronecker Adaptation for Large Language Model",
 			Claim: "Principal Kronecker terms of the weight, as many as an energy threshold and the elbow of the spectrum ask for, match or beat LoRA and PiSSA on LLaMA2-7B with 0.99 million parameters, 25 % fewer, and converge faster and more steadily.",
 			Plan:  Plan{Test: tuneTest, Own: "Also the curve's area and the spread of gradient norms; the rank that each layer was given is reported.", Baselines: "LoRA, PiSSA"},
+		},
+		{
+			Number: 68, Slug: "atp", State: Runs, API: "adapt.ATP", Verb: "tare tune",
+			Title: "All-in-One Tuning and Structural Pruning for Domain-Specific LLMs",
+			Claim: "Deciding what to remove while tuning, by a trained generator of decisions, rather than before it, keeps 88 % of dense performance on LLaMA2-7B and 91 % on LLaMA3-8B with 40 % of the parameters gone, on legal and medical tasks, above two-stage pruning.",
+			Plan:  Plan{Own: "The bundled base and a model of 10 million parameters lose 20 and 40 % of their parameters on the second text domain; held-out loss as a share of the dense model's, and the exported model's size and speed.", Baselines: "pruning first and LoRA after, random groups"},
 		},
 	}
 }

@@ -3,12 +3,6 @@ package catalog
 func sparse() []Paper {
 	return []Paper{
 		{
-			Number: 37, Slug: "dsee", API: "sparse.DSEE", Verb: "tare prune",
-			Title: "DSEE: Dually Sparsity-embedded Efficient Tuning of Pre-trained Language Models",
-			Claim: "A low-rank plus sparse update on a weight that is itself pruned saves both while tuning and while running: about 25 % of BERT's inference operations at comparable performance with 0.5 % of the parameters trained.",
-			Plan:  Plan{Own: "A small encoder sorts the labelled mails: accuracy, operations and measured latency, for single entries and for whole heads and neurons.", Baselines: "LoRA, full fine-tuning with magnitude pruning, iterative magnitude pruning"},
-		},
-		{
 			Number: 49, Slug: "wina", API: "sparse.WINA", Verb: "tare generate",
 			Title: "WINA: Weight Informed Neuron Activation for Accelerating Large Language Model Inference",
 			Claim: "Keeping the inputs for which activation times column norm is largest, with no training, has a tighter error bound than looking at activations alone and scores up to 2.94 % above TEAL on average at the same sparsity.",
@@ -25,12 +19,6 @@ func sparse() []Paper {
 			Title: "SPDF: Sparse Pre-training and Dense Fine-tuning for Large Language Models",
 			Claim: "Pretraining with up to 75 % of the weights held at zero and letting them learn in tuning costs 2.5 times fewer pretraining operations for a 1.3B model without significant loss downstream; harder tasks suffer more.",
 			Plan:  Plan{Test: pretrainTest, Own: "Sparsity of 0, 50 and 75 % at equal tokens, then tuning on two easier tasks and a harder one; operations are counted and seconds measured.", Baselines: "dense pretraining, sparse tuning of the sparse model"},
-		},
-		{
-			Number: 68, Slug: "atp", API: "sparse.ATP", Verb: "tare prune",
-			Title: "All-in-One Tuning and Structural Pruning for Domain-Specific LLMs",
-			Claim: "Deciding what to remove while tuning, by a trained generator of decisions, rather than before it, keeps 88 % of dense performance on LLaMA2-7B and 91 % on LLaMA3-8B with 40 % of the parameters gone, on legal and medical tasks, above two-stage pruning.",
-			Plan:  Plan{Own: "The bundled base and a model of 10 million parameters lose 20 and 40 % of their parameters on the second text domain; held-out loss as a share of the dense model's, and the exported model's size and speed.", Baselines: "pruning first and LoRA after, random groups"},
 		},
 	}
 }
