@@ -7,7 +7,7 @@ adapter_config.json, adapter_model.safetensors, golden.safetensors.
 import shutil
 
 import torch
-from peft import AdaLoraConfig, BoneConfig, EvaConfig, LoraConfig, MissConfig, get_peft_model
+from peft import AdaLoraConfig, BoneConfig, EvaConfig, LoraConfig, MissConfig, RandLoraConfig, VeraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from tiny import ROOT, SIZES, scatter, tidy_json, write_golden
@@ -30,6 +30,9 @@ ADAPTERS = {
     "eva": LoraConfig(r=4, lora_alpha=8, init_lora_weights="eva", eva_config=EvaConfig(rho=1.5), target_modules=ATTENTION, rank_pattern={"model.layers.0.self_attn.q_proj": 6, "model.layers.1.self_attn.v_proj": 2}, alpha_pattern={"model.layers.0.self_attn.q_proj": 12, "model.layers.1.self_attn.v_proj": 4}, task_type="CAUSAL_LM"),
     "adalora": AdaLoraConfig(init_r=4, target_r=2, lora_alpha=8, tinit=2, tfinal=3, total_step=10, target_modules=ATTENTION, task_type="CAUSAL_LM"),
     "adalora-whole": AdaLoraConfig(init_r=3, target_r=3, lora_alpha=16, total_step=10, target_modules=MLP, task_type="CAUSAL_LM"),
+    "randlora": RandLoraConfig(r=8, randlora_alpha=8, target_modules=r".*layers\.0\..*(q|k|gate|down)_proj", task_type="CAUSAL_LM"),
+    "randlora-sparse": RandLoraConfig(r=5, randlora_alpha=5, very_sparse=True, projection_prng_key=3, target_modules=ATTENTION, task_type="CAUSAL_LM"),
+    "vera": VeraConfig(r=12, projection_prng_key=9, target_modules=ATTENTION + MLP, task_type="CAUSAL_LM"),
 }
 
 

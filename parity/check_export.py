@@ -50,6 +50,7 @@ def open_adapter(base):
         stored = set(load_file(folder / "adapter_model.safetensors"))
         wanted = {n.replace(".default", "") for n, _ in model.named_parameters() if ".default" in n}
         wanted = {n.replace("lora_magnitude_vector.weight", "lora_magnitude_vector") for n in wanted}  # as PEFT saves it
+        wanted |= {f"base_model.{n}" for n in ("randlora_A", "randlora_B", "vera_A", "vera_B") if hasattr(model.base_model, n)}
         wanted = {n for n in wanted if not n.endswith(".ranknum")}  # AdaLoRA's, which PEFT does not save
         if stored != wanted:
             odd.append(f"names differ: {sorted(stored ^ wanted)[:4]}")

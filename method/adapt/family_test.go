@@ -51,6 +51,13 @@ var family = map[string]traits{
 	"magnitude": {options: func() Options { return NewMagnitude() }, trained: func(_, out, in int) int { return out * in }, dense: true},
 	"atp":       {options: func() Options { o := NewATP(); o.Rank, o.Alpha = 4, 4; return o }, targets: blockTargets, trained: func(r, out, in int) int { return r * (in + out) }},
 	"twostage":  {options: func() Options { o := NewTwoStage(); o.Rank, o.Alpha = 4, 4; return o }, targets: blockTargets, trained: func(r, out, in int) int { return r * (in + out) }},
+	"randlora": {options: func() Options {
+		return &RandLoRA{Rank: 5, Alpha: 5, Entries: "uniform", Projections: Projections{Save: true}}
+	}, trained: func(r, out, in int) int {
+		n := (min(out, in) + r - 1) / r
+		return n * (r + min(out, in))
+	}},
+	"vera": {options: func() Options { o := NewVeRA(); o.Rank, o.Initial = 40, 0.5; return o }, trained: func(r, out, in int) int { return r + out }, left: 0.7},
 }
 
 type traits struct {

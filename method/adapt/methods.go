@@ -39,6 +39,8 @@ func Methods() []Method {
 		{"bat", "bone", []string{"BONE"}, func() Options { return NewBat() }},
 		{"lift", "lift", []string{"LIFT"}, func() Options { return NewLIFT() }},
 		{"sparse", "", []string{"SPARSE"}, func() Options { return NewSparse() }},
+		{"randlora", "randlora", []string{"RANDLORA"}, func() Options { return NewRandLoRA() }},
+		{"vera", "", []string{"VERA"}, func() Options { return NewVeRA() }},
 		{"s2ft", "s2ft", []string{"S2FT"}, func() Options { return NewS2FT() }},
 		{"dsee", "dsee", []string{"DSEE"}, func() Options { return NewDSEE() }},
 		{"magnitude", "", []string{"MAGNITUDE"}, func() Options { return NewMagnitude() }},

@@ -36,6 +36,9 @@ var exports = []struct {
 	{"bone-padded", &adapt.Bone{Rank: 5}, []string{"k_proj", "down_proj"}},
 	{"bone-miss", &adapt.Bone{Rank: 8, MiSS: true}, []string{"q_proj", "gate_proj"}},
 	{"bat", &adapt.Bat{Rank: 8}, []string{adapt.AllLinear}},
+	{"randlora", &adapt.RandLoRA{Rank: 8, Alpha: 8, Entries: "uniform", Projections: adapt.Projections{Save: true}}, []string{adapt.AllLinear}},
+	{"randlora-sparse", &adapt.RandLoRA{Rank: 5, Alpha: 5, Entries: "sparse", Projections: adapt.Projections{Save: true, Key: 4}}, []string{"k_proj", "down_proj"}},
+	{"vera", &adapt.VeRA{Rank: 40, Initial: 0.1, Projections: adapt.Projections{Save: true}}, []string{adapt.AllLinear}},
 	{"paca", &adapt.PaCA{Rank: 6, Choice: "random"}, []string{adapt.AllLinear}},
 	{"ist", &adapt.IST{Over: "bone", Inner: &adapt.Bone{Rank: 4}, To: 0.25, Sets: 3, Every: 10, Rate: 10}, []string{adapt.AllLinear}},
 }

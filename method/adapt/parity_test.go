@@ -7,7 +7,9 @@ import (
 	"math"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sort"
+	"strings"
 	"testing"
 
 	"tare/engine/checkpoint"
@@ -134,7 +136,8 @@ func TestAdaptersOfPEFTGiveItsLogits(t *testing.T) {
 }
 
 // An adapter of PEFT, loaded and saved, has the same tensors to the bit, and says the
-// same of itself in every key that Tare writes.
+// same of itself in every key that Tare writes. Tensors that all layers share are there
+// once; PEFT repeats RandLoRA's in every layer.
 func TestSavedAgainIsPEFTsFile(t *testing.T) {
 	eachPEFT(t, func(t *testing.T, dir string, m *model.Llama, a *adapt.Adapter) {
 		if a.Method.Name == "pissa" {
@@ -156,6 +159,30 @@ func TestSavedAgainIsPEFTsFile(t *testing.T) {
 	})
 }
 
+// A fresh VeRA adapter has the matrices that PEFT drew from the same key, to the bit.
+func TestVeRADrawsTheMatricesOfPEFT(t *testing.T) {
+	want := openAdapter(t, parityDir+"/vera")
+	m := openModel(t, parityDir+"/base")
+	o := adapt.NewVeRA()
+	o.Rank, o.Key = 12, 9
+	method, err := adapt.ByName("vera")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := adapt.Attach(m, method, o, []string{"q_proj", "v_proj", "gate_proj", "up_proj", "down_proj"}, 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range o.Shared() {
+		x, err := want.Tensor("base_model." + got.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got.Tensor.Bytes(), x.Bytes()) {
+			t.Errorf("%s differs from PEFT's", got.Name)
+		}
+	}
+}
+
 func openAdapter(t *testing.T, dir string) *checkpoint.Adapter {
 	t.Helper()
 	a, err := checkpoint.OpenAdapter(dir)
@@ -169,6 +196,10 @@ func openAdapter(t *testing.T, dir string) *checkpoint.Adapter {
 func sameTensors(t *testing.T, got, want *checkpoint.Adapter) {
 	t.Helper()
 	g, w := sorted(got.Names()), sorted(want.Names())
+	w = slices.DeleteFunc(slices.Clone(w), func(name string) bool {
+		shared := "base_model" + name[strings.LastIndexByte(name, '.'):]
+		return name != shared && slices.Contains(w, shared)
+	})
 	if !reflect.DeepEqual(g, w) {
 		t.Fatalf("tensors %v\nwant %v", g, w)
 	}

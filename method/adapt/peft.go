@@ -29,6 +29,11 @@ func (a *Adapter) Save(dir, base string) error {
 		config[key] = v
 	}
 	var tensors []checkpoint.NamedTensor
+	if s, ok := a.Options.(Sharer); ok {
+		for _, n := range s.Shared() {
+			tensors = append(tensors, checkpoint.NamedTensor{Name: sharedPrefix + n.Name, Tensor: n.Tensor})
+		}
+	}
 	for i, l := range a.Layers {
 		for _, s := range a.Holds[i].State() {
 			name := peftPrefix + l.Name + "." + s.Name
@@ -197,6 +202,9 @@ func methodOf(config map[string]any) (Method, Options, error) {
 func (a *Adapter) restore(file *checkpoint.Adapter) error {
 	states, left, err := a.sortByLayer(file)
 	if err != nil {
+		return err
+	}
+	if err := a.restoreShared(states, left); err != nil {
 		return err
 	}
 	beside := map[string]*tensor.Tensor{}
