@@ -43,6 +43,27 @@ def open_paca(base):
     return put
 
 
+def open_core(base):
+    """PEFT has neither LoRA-XS nor LoRA-SB: the product s B R A is added to the base."""
+
+    def put(folder):
+        model, odd = open_checkpoint(base)
+        config = json.loads((folder / "adapter_config.json").read_text())
+        scale = config.get("lora_alpha", config["r"]) / config["r"]
+        tensors = load_file(folder / "adapter_model.safetensors")
+        for name, r in tensors.items():
+            if name.endswith(".lora_R.weight"):
+                layer = name.removesuffix(".lora_R.weight")
+                weight = model.get_parameter(layer.removeprefix("base_model.model.") + ".weight")
+                weight.data += scale * tensors[layer + ".lora_B.weight"] @ r @ tensors[layer + ".lora_A.weight"]
+        return model, odd
+
+    return put
+
+
+BY_HAND = {"PACA": open_paca, "LORA_XS": open_core, "LORA_SB": open_core}
+
+
 def open_adapter(base):
     def put(folder):
         model, odd = open_checkpoint(base)
@@ -75,10 +96,10 @@ def check(folder, base):
     """Returns what opened the folder, the difference, and what was odd about it."""
     kind, opener = "transformers", open_checkpoint
     if (folder / "adapter_config.json").exists():
-        kind = "peft " + json.loads((folder / "adapter_config.json").read_text())["peft_type"]
-        opener = open_adapter(base)
-        if kind == "peft PACA":
-            kind, opener = "by hand PACA", open_paca(base)
+        method = json.loads((folder / "adapter_config.json").read_text())["peft_type"]
+        kind, opener = "peft " + method, open_adapter(base)
+        if method in BY_HAND:
+            kind, opener = "by hand " + method, BY_HAND[method](base)
     model, odd = opener(folder)
     return kind, difference(model, load_file(folder / "logits.safetensors")), odd
 

@@ -181,7 +181,7 @@ func (run *Run) Prepare(ctx context.Context) error {
 
 func (run *Run) prepareAdapter(ctx context.Context) error {
 	began, before := time.Now(), weightBytes(run.Net())
-	hooks, err := run.Adapter.Prepare(ctx, adapt.Setup{Model: run.Net(), Steps: run.Recipe.Steps, Seed: run.seed, Batches: run.peek})
+	hooks, err := run.Adapter.Prepare(ctx, adapt.Setup{Model: run.Net(), Steps: run.Recipe.Steps, Seed: run.seed, LR: run.Recipe.LR, Ledger: run.Ledger, Batches: run.peek})
 	if err != nil {
 		return fmt.Errorf("tuning: prepare %s: %w", run.Adapter.Method.Name, err)
 	}

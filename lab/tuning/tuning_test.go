@@ -54,6 +54,7 @@ func recipes() map[string]Recipe {
 		"ist": {"rank": "4", "score_every": "2"}, "bitfit": {"norms": "true"}, "randlora": {"rank": "6"}, "vera": {"rank": "40", "dropout": "0.1"},
 		"dsee": {"rank": "3", "entries": "9", "lambda": "0.01"}, "magnitude": {"rounds": "3"},
 		"atp": {"rank": "3", "keep": "0.7", "batches": "3"}, "twostage": {"rank": "3", "choice": "taylor", "scope": "model"},
+		"lora-xs": {"rank": "8"}, "lora-sb": {"rank": "8", "batches": "2"},
 	} {
 		r := Default()
 		r.Method, r.Options, r.Steps, r.Batch, r.SeqLen, r.LR, r.Warmup = method, options, 12, 2, 16, 5e-3, 2

@@ -41,6 +41,8 @@ func Methods() []Method {
 		{"sparse", "", []string{"SPARSE"}, func() Options { return NewSparse() }},
 		{"randlora", "randlora", []string{"RANDLORA"}, func() Options { return NewRandLoRA() }},
 		{"vera", "", []string{"VERA"}, func() Options { return NewVeRA() }},
+		{"lora-xs", "", []string{"LORA_XS"}, func() Options { return NewLoRAXS() }},
+		{"lora-sb", "lora-sb", []string{"LORA_SB"}, func() Options { return NewLoRASB() }},
 		{"s2ft", "s2ft", []string{"S2FT"}, func() Options { return NewS2FT() }},
 		{"dsee", "dsee", []string{"DSEE"}, func() Options { return NewDSEE() }},
 		{"magnitude", "", []string{"MAGNITUDE"}, func() Options { return NewMagnitude() }},

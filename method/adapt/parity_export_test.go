@@ -39,6 +39,8 @@ var exports = []struct {
 	{"randlora", &adapt.RandLoRA{Rank: 8, Alpha: 8, Entries: "uniform", Projections: adapt.Projections{Save: true}}, []string{adapt.AllLinear}},
 	{"randlora-sparse", &adapt.RandLoRA{Rank: 5, Alpha: 5, Entries: "sparse", Projections: adapt.Projections{Save: true, Key: 4}}, []string{"k_proj", "down_proj"}},
 	{"vera", &adapt.VeRA{Rank: 40, Initial: 0.1, Projections: adapt.Projections{Save: true}}, []string{adapt.AllLinear}},
+	{"lora-xs", &adapt.LoRAXS{Rank: 6, Alpha: 9}, []string{adapt.AllLinear}},
+	{"lora-sb", &adapt.LoRASB{Rank: 6, First: "adamw"}, []string{"q_proj", "down_proj"}},
 	{"paca", &adapt.PaCA{Rank: 6, Choice: "random"}, []string{adapt.AllLinear}},
 	{"ist", &adapt.IST{Over: "bone", Inner: &adapt.Bone{Rank: 4}, To: 0.25, Sets: 3, Every: 10, Rate: 10}, []string{adapt.AllLinear}},
 }

@@ -5,14 +5,18 @@ import (
 	"math"
 	"strings"
 
+	"tare/engine/grad"
 	"tare/engine/train"
 )
 
 // Setup is what a method may look at before and while it trains.
 type Setup struct {
 	Model Model
-	Steps int    // optimizer steps of the run
-	Seed  uint64 // of the run
+	Steps int     // optimizer steps of the run
+	Seed  uint64  // of the run
+	LR    float64 // its peak learning rate
+	// Ledger accounts for what the look takes; may be nil.
+	Ledger *grad.Ledger
 	// Batches returns the first n micro-batches of the training data without using
 	// them up.
 	Batches func(n int) ([]train.Batch, error)

@@ -236,15 +236,24 @@ func (o *RandLoRA) Figures(a *Adapter) map[string]float64 {
 }
 
 // numericRank returns how many singular values of w exceed what f32 leaves in doubt:
-// the largest times the larger side times 2⁻²³.
+// the largest times the larger side times 2⁻²³. It goes by their squares, the
+// eigenvalues of the smaller Gram matrix in float64.
 func numericRank(w *tensor.Tensor) (rank int) {
-	var svd mat.SVD
-	if !svd.Factorize(wide(w.F32(), w.Dim(0), w.Dim(1)), mat.SVDNone) {
+	out, in := w.Dim(0), w.Dim(1)
+	m := mat.Matrix(wide(w.F32(), out, in))
+	if out > in {
+		m = m.T()
+	}
+	var gram mat.SymDense
+	gram.SymOuterK(1, m)
+	var eigen mat.EigenSym
+	if !eigen.Factorize(&gram, false) {
 		return 0
 	}
-	s := svd.Values(nil)
-	for _, x := range s {
-		if x > s[0]*float64(max(w.Dim(0), w.Dim(1)))*0x1p-23 {
+	squares := eigen.Values(nil) // rising
+	least := squares[len(squares)-1] * math.Pow(float64(max(out, in))*0x1p-23, 2)
+	for _, x := range squares {
+		if x > least {
 			rank++
 		}
 	}
