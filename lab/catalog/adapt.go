@@ -57,10 +57,10 @@ func adapt() []Paper {
 			Plan:  Plan{Own: "A small residual network moves from MNIST to Fashion-MNIST, and the linear layers of the bundled base run the tune test; test accuracy and held-out loss at equal parameters.", Baselines: "LoRA on the flattened kernel, full fine-tuning"},
 		},
 		{
-			Number: 50, Slug: "randlora", API: "adapt.RandLoRA", Verb: "tare tune",
+			Number: 50, Slug: "randlora", State: Runs, API: "adapt.RandLoRA", Verb: "tare tune",
 			Title: "RandLoRA: Full-rank parameter-efficient fine-tuning of large models",
 			Claim: "Sums of fixed random low-rank matrices, scaled by small trained diagonals, give updates of full rank at the size and memory of LoRA; they narrow the gap to full fine-tuning, and on vision-language tasks sometimes close it.",
-			Plan:  Plan{Test: tuneTest, Own: "Also a small vision transformer from MNIST to Fashion-MNIST; the rank of the update is reported with each figure.", Baselines: "LoRA, VeRA, full fine-tuning; NoLA as a further arm"},
+			Plan:  Plan{Test: tuneTest, Own: "The rank of the update and the optimizer's bytes are reported with each figure; sparse bases are a further arm.", Baselines: "LoRA, VeRA, full fine-tuning"},
 		},
 		{
 			Number: 53, Slug: "sorsa", State: Runs, API: "adapt.SORSA", Verb: "tare tune",
@@ -69,10 +69,10 @@ func adapt() []Paper {
 			Plan:  Plan{Test: tuneTest, Own: "The strength of the regulariser is swept, and the deviation from orthonormality stands beside each figure.", Baselines: "LoRA, PiSSA, full fine-tuning"},
 		},
 		{
-			Number: 60, Slug: "lora-sb", API: "adapt.LoRASB", Verb: "tare tune",
+			Number: 60, Slug: "lora-sb", State: Runs, API: "adapt.LoRASB", Verb: "tare tune",
 			Title: "Initialization using Update Approximation is a Silver Bullet for Extremely Efficient Low-Rank Fine-Tuning",
 			Claim: "A small square matrix between two frozen factors, all three started from the first update that full fine-tuning would make, beats LoRA with 27 to 90 times fewer trained parameters and LoRA-XS throughout, with no scale to tune.",
-			Plan:  Plan{Test: tuneTest, Own: "Parameters are swept rather than held equal: the figure is read against their number. The gradient sample for the start is taken one layer at a time, and its seconds count.", Baselines: "LoRA, LoRA-XS, full fine-tuning"},
+			Plan:  Plan{Test: tuneTest, Own: "Parameters are not held equal: 27 and 81 times fewer than LoRA's, and the figure is read against their number. The gradient sample for the start is taken one layer at a time, and its seconds count.", Baselines: "LoRA, LoRA-XS, full fine-tuning"},
 		},
 		{
 			Number: 61, Slug: "transformed-low-rank", State: Runs, API: "adapt.Transformed", Verb: "tare tune",
