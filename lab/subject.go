@@ -6,8 +6,6 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
-	"strconv"
-	"strings"
 	"sync"
 
 	"tare/engine/data"
@@ -15,7 +13,6 @@ import (
 	"tare/engine/model"
 	"tare/engine/train"
 	"tare/lab/diffusion"
-	"tare/lab/tuning"
 	"tare/lab/vision"
 	"tare/method/adapt"
 	"tare/method/optim"
@@ -248,12 +245,12 @@ func (t *subjectTest) tuned(ctx context.Context, e Env, a tuneArm, lr float64, s
 	for i, p := range m.Params() {
 		copy(p.Value.F32(), t.base.Params()[i].Value.F32())
 	}
-	var adapter *adapt.Adapter
-	if a.method == tuning.Full {
-		for _, p := range m.Params() {
-			p.Part = grad.Whole
-		}
-	} else if adapter, err = a.attach(m, seed); err != nil {
+	method, o, err := a.options()
+	if err != nil {
+		return nil, err
+	}
+	adapter, err := adapt.Attach(m, method, o, subjectTargets, seed)
+	if err != nil {
 		return nil, err
 	}
 	nines := imagesOf(firstImages(t.training, 50_000), t.training.N, func(l int32) bool { return l == subject })
@@ -264,24 +261,6 @@ func (t *subjectTest) tuned(ctx context.Context, e Env, a tuneArm, lr float64, s
 	}
 	d := drawing{lr: lr, steps: e.Pick(200, 10), batch: subjectImages, seed: seed}
 	return m, drawingRun(ctx, e, m, &few, adapter, d, "drawing")
-}
-
-// attach puts the arm's method on the network's attention and MLP layers.
-func (a tuneArm) attach(m *model.DiT, seed uint64) (*adapt.Adapter, error) {
-	words := strings.Fields(a.method)
-	method, err := adapt.ByName(words[0])
-	if err != nil {
-		return nil, err
-	}
-	o, values := method.New(), map[string]string{"rank": strconv.Itoa(a.rank)}
-	for _, setting := range words[1:] {
-		key, value, _ := strings.Cut(setting, "=")
-		values[key] = value
-	}
-	if err := tuning.SetOptions(o, values); err != nil {
-		return nil, err
-	}
-	return adapt.Attach(m, method, o, subjectTargets, seed)
 }
 
 // measureSubject tunes and measures one arm with one seed.
@@ -376,22 +355,11 @@ func (t *subjectTest) rate(ctx context.Context, e Env, a tuneArm) (float64, erro
 	return chosen, nil
 }
 
-// subjectArms makes arms that run the tune test and the subject test.
-func subjectArms(list ...tuneArm) []Arm {
-	var out []Arm
-	for _, a := range list {
-		out = append(out, Arm{Name: a.name, Role: a.role, Run: func(ctx context.Context, e Env, seed uint64) (Measurement, error) {
-			m, err := a.run(ctx, e, seed)
-			if err != nil {
-				return m, err
-			}
-			figures, err := a.measureSubject(ctx, e, seed)
-			if m.Extra == nil {
-				m.Extra = map[string]float64{}
-			}
-			maps.Copy(m.Extra, figures)
-			return m, err
-		}})
+// subjectPart adds the arm's figures of the subject test.
+func subjectPart(a tuneArm) part {
+	return func(ctx context.Context, e Env, seed uint64, m *Measurement) error {
+		figures, err := a.measureSubject(ctx, e, seed)
+		maps.Copy(m.Extra, figures)
+		return err
 	}
-	return out
 }

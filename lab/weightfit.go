@@ -157,15 +157,21 @@ func (a tuneArm) fitMatrix(ctx context.Context, m tunedMatrix, whole float64, st
 	return least, entries, nil
 }
 
-// attachTo puts the arm's method on a layer by itself.
-func (a tuneArm) attachTo(l *nn.Linear, seed uint64) (adapt.Attached, error) {
+// options returns the arm's method with its settings.
+func (a tuneArm) options() (adapt.Method, adapt.Options, error) {
 	r := a.recipe(1, 1, 1, 2)
 	method, err := adapt.ByName(r.Method)
 	if err != nil {
-		return nil, err
+		return method, nil, err
 	}
 	o := method.New()
-	if err := tuning.SetOptions(o, r.Options); err != nil {
+	return method, o, tuning.SetOptions(o, r.Options)
+}
+
+// attachTo puts the arm's method on a layer by itself.
+func (a tuneArm) attachTo(l *nn.Linear, seed uint64) (adapt.Attached, error) {
+	method, o, err := a.options()
+	if err != nil {
 		return nil, err
 	}
 	adapter, err := adapt.Attach(lone{l}, method, o, nil, seed)
