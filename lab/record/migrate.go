@@ -34,6 +34,18 @@ var migrations = []string{
 		value     BLOB NOT NULL, -- JSON
 		PRIMARY KEY (commit_id, cpu, work)
 	);`,
+	// What tare compare measured, under all that it depends on.
+	`CREATE TABLE measured (
+		base      TEXT    NOT NULL, -- hash of the base
+		data      TEXT    NOT NULL, -- hash of the data
+		task      TEXT    NOT NULL, -- what was done with them, as JSON
+		seed      INTEGER NOT NULL, -- the seed's 64 bits, as a signed number
+		commit_id TEXT    NOT NULL,
+		cpu       TEXT    NOT NULL,
+		made      INTEGER NOT NULL, -- microseconds since 1970, UTC
+		result    BLOB    NOT NULL, -- the result's JSON
+		UNIQUE (base, data, task, seed, commit_id, cpu)
+	);`,
 }
 
 // migrate runs the migrations that the file has not seen, all in one
