@@ -109,8 +109,12 @@ func (d *drawing) label(x, y float64, anchor, class, text string) {
 
 // done wraps the elements in an svg of that height.
 func (d *drawing) done(height float64, title string) template.HTML {
-	return template.HTML(fmt.Sprintf("<svg class=\"chart\" viewBox=\"0 0 %d %s\" role=\"img\" aria-label=\"%s\">\n%s</svg>\n",
-		chartWidth, px(height), template.HTMLEscapeString(title), d.String()))
+	return d.sized(chartWidth, height, title)
+}
+
+func (d *drawing) sized(width, height float64, title string) template.HTML {
+	return template.HTML(fmt.Sprintf("<svg class=\"chart\" viewBox=\"0 0 %s %s\" role=\"img\" aria-label=\"%s\">\n%s</svg>\n",
+		px(width), px(height), template.HTMLEscapeString(title), d.String()))
 }
 
 // px writes a coordinate to a tenth of a pixel.
@@ -135,6 +139,11 @@ func (d *drawing) axes(f frame, xName, yName string, rowLines bool) {
 			d.label(f.left-6, y+4, "end", "tick", f.y.label(v))
 		}
 	}
+	d.frameNames(f, xName, yName)
+}
+
+// frameNames draws the two axes and their names.
+func (d *drawing) frameNames(f frame, xName, yName string) {
 	d.add(`<path class="axis" d="M%s %sV%sH%s"/>`, px(f.left), px(f.top), px(f.bottom), px(f.right))
 	d.label((f.left+f.right)/2, f.bottom+36, "middle", "name", xName)
 	if yName != "" {

@@ -16,6 +16,7 @@ type Page struct {
 	Lead     string // a sentence or two below the title
 	Sections []Section
 	Footer   string
+	Broad    bool // for tables of many columns
 }
 
 // Section is a part of a page under its own heading. Badge, where given, stands
@@ -26,7 +27,7 @@ type Section struct {
 	Blocks      []Block
 }
 
-// Block is a part of a section: Text, Facts, Table, LineChart, DotPlot.
+// Block is a part of a section: Text, Facts, Table, LineChart, DotPlot, Plots.
 type Block interface{ markup() template.HTML }
 
 // Text is a paragraph.
@@ -53,11 +54,13 @@ type Column struct {
 	Number bool
 }
 
-// Row is the cells of a table's row. Strong sets it off from the others.
+// Row is the cells of a table's row. Strong sets it off from the others. Span, where
+// given, is a text across the columns that Cells leave.
 type Row struct {
 	Cells  []string
 	Stack  []int64
 	Strong bool
+	Span   string
 }
 
 // Write writes the page.
@@ -104,7 +107,8 @@ func (f Facts) markup() template.HTML { return render("facts", f) }
 func (t Table) markup() template.HTML {
 	type row struct {
 		Row
-		Bar template.HTML
+		Bar  template.HTML
+		Rest int // columns that Span takes
 	}
 	data := struct {
 		Table
@@ -115,8 +119,11 @@ func (t Table) markup() template.HTML {
 		full = max(full, total(r.Stack))
 	}
 	for _, r := range t.Rows {
-		drawn := row{Row: r}
+		drawn := row{Row: r, Rest: len(t.Columns) - len(r.Cells)}
 		if len(t.Kinds) > 0 {
+			drawn.Rest++
+		}
+		if len(t.Kinds) > 0 && r.Span == "" {
 			parts := make([]Part, len(r.Stack))
 			for i, v := range r.Stack {
 				parts[i] = Part{t.Kinds[i], v}
