@@ -27,6 +27,7 @@ import (
 	"tare/engine/text"
 	"tare/engine/train"
 	"tare/lab/catalog"
+	"tare/lab/compare"
 	"tare/lab/record"
 	"tare/lab/tuning"
 	"tare/method/adapt"
@@ -72,6 +73,7 @@ type verbs struct {
 	Inspect    inspect        `cmd:"" help:"What is in a checkpoint."`
 	Diff       diff           `cmd:"" help:"What changed between two checkpoints."`
 	Tune       tune           `cmd:"" help:"Fine-tune a model, whole or through an adapter."`
+	Compare    compareVerb    `cmd:"" help:"Adaptation methods side by side, at one budget."`
 	Pretrain   pretrain       `cmd:"" help:"Train a model from nothing."`
 	Quantize   quantize       `cmd:"" help:"Store a model's weights in fewer bits."`
 	Convert    convert        `cmd:"" help:"Rewrite a model as a GGUF file or as a folder."`
@@ -84,6 +86,8 @@ type verbs struct {
 	Reproduce  reproduce      `cmd:"" help:"Measure papers' claims against their baselines on this machine."`
 	Bench      benchVerb      `cmd:"" help:"Speed of the engine, beside peers where they are installed."`
 	Version    versionCmd     `cmd:"" help:"Version, processor and kernel path."`
+
+	CompareWorker compareWorker `cmd:"" hidden:"" help:"One cell of a comparison, for tare compare."`
 }
 
 // app is what a verb runs with.
@@ -187,7 +191,7 @@ type badInput struct{ error }
 func (e badInput) Unwrap() error { return e.error }
 
 // usageErrors are mistakes in what was asked for.
-var usageErrors = []error{errUsage, catalog.ErrUnknown, adapt.ErrNoTarget, adapt.ErrFit, tuning.ErrRecipe, merge.ErrRecipe, merge.ErrWeights, generate.ErrTooLong, fs.ErrExist}
+var usageErrors = []error{errUsage, catalog.ErrUnknown, adapt.ErrNoTarget, adapt.ErrFit, tuning.ErrRecipe, compare.ErrRecipe, merge.ErrRecipe, merge.ErrWeights, generate.ErrTooLong, fs.ErrExist}
 
 // inputErrors are faults of files that were read.
 var inputErrors = []error{
