@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -135,9 +137,9 @@ func TestDataIsParsed(t *testing.T) {
 }
 
 func TestRecipeSaysAllThatIsWrong(t *testing.T) {
-	r := Recipe{Data: []Data{{"a", 0, 1, 1}, {"a", 1, 2, 1}}, Budget: Budget{Trainable: 5, Peak: 7}}
+	r := Recipe{Data: []Data{{"a", 0, 1, 1}, {"a", 1, 2, 1}}, Methods: []Method{{Name: "lora"}, {Name: "lora"}}, Budget: Budget{Trainable: 5, Peak: 7}}
 	err := r.Validate()
-	for _, want := range []string{"batch is 0", "named twice", "no method", "seeds is 0", "both choose"} {
+	for _, want := range []string{"batch is 0", "data a is named twice", "method lora is named twice", "seeds is 0", "both choose"} {
 		if !errors.Is(err, ErrRecipe) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not mention %q", err, want)
 		}
@@ -350,6 +352,48 @@ func TestUnfitMethodHasARowThatSaysWhy(t *testing.T) {
 	}
 	if !c.Rows[1].On[0].Measured() || len(c.Broken) != 0 {
 		t.Errorf("full is not measured; broken: %q", c.Broken)
+	}
+}
+
+// Rates climb beyond the three that are tried first while the loss falls, and no rung is
+// tried twice.
+func TestClimb(t *testing.T) {
+	for _, c := range []struct {
+		loss  []float64
+		best  int
+		tried int
+	}{
+		{[]float64{9, 8, 7, 2, 1, 3, 9, 9, 9}, 4, 3},
+		{[]float64{9, 8, 7, 6, 5, 4, 3, 9, 9}, 6, 5},
+		{[]float64{9, 8, 7, 6, 5, 4, 3, 2, 1}, 8, 6},
+		{[]float64{9, 1, 2, 3, 4, 5, 6, 7, 8}, 1, 6},
+		{[]float64{1, 2, 3, math.Inf(1), math.Inf(1), math.Inf(1), 9, 9, 9}, 0, 6},
+		{slices.Repeat([]float64{math.Inf(1)}, 9), 0, 6},
+	} {
+		tried := map[int]int{}
+		best, least := climb(len(c.loss), func(rungs ...int) []float64 {
+			var out []float64
+			for _, i := range rungs {
+				tried[i]++
+				out = append(out, c.loss[i])
+			}
+			return out
+		})
+		if best != c.best || least != c.loss[c.best] || len(tried) != c.tried || slices.Max(slices.Collect(maps.Values(tried))) > 1 {
+			t.Errorf("%v: rung %d with %g after %v", c.loss, best, least, tried)
+		}
+	}
+}
+
+func TestEndsOfWhatAWorkerSays(t *testing.T) {
+	var e ends
+	fmt.Fprint(&e, "panic: no more\n\n")
+	for range 1000 {
+		fmt.Fprint(&e, "trace\n")
+	}
+	fmt.Fprint(&e, "exit")
+	if got := e.String(); !strings.HasPrefix(got, "panic: no more trace") || !strings.HasSuffix(got, "trace exit") || !strings.Contains(got, " … ") || len(got) > 2*endBytes+5 {
+		t.Errorf("%d bytes: %q", len(got), got)
 	}
 }
 

@@ -92,7 +92,7 @@ func (r *Row) settle() {
 }
 
 // Name is the method with what sets it off from the same method's other rows.
-func (r *Row) Name() string { return label(r.Method, r.asked.Options) }
+func (r *Row) Name() string { return r.asked.label() }
 
 // failed notes what befell the cell. Only the end of ctx, or of the store, is an error
 // of the whole comparison.

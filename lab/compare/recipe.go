@@ -174,6 +174,11 @@ func (r *Recipe) Validate() error {
 			say("data %s is named twice", d.Name)
 		}
 	}
+	for i, m := range r.Methods {
+		if slices.ContainsFunc(r.Methods[:i], func(o Method) bool { return o.label() == m.label() }) {
+			say("method %s is named twice", m.label())
+		}
+	}
 	if r.Seeds < 1 {
 		say("seeds is %d, want at least 1", r.Seeds)
 	}
@@ -193,12 +198,16 @@ func (r *Recipe) Validate() error {
 	return fmt.Errorf("compare: %w: %s", ErrRecipe, strings.Join(wrong, "; "))
 }
 
-// label writes a method with its settings.
-func label(name string, options map[string]string) string {
-	if s := settingsText(options); s != "" {
-		return name + " " + s
+// label writes a method with the settings that were asked for.
+func (m Method) label() string {
+	words := []string{m.Name}
+	if s := settingsText(m.Options); s != "" {
+		words = append(words, s)
 	}
-	return name
+	if m.LR > 0 {
+		words = append(words, fmt.Sprintf("lr=%g", m.LR))
+	}
+	return strings.Join(words, " ")
 }
 
 func settingsText(options map[string]string) string {

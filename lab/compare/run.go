@@ -39,7 +39,7 @@ type Options struct {
 	Log func(line string)
 }
 
-// Rates is the ladder that a learning rate is chosen on: it begins in the middle and
+// rates is the ladder that a learning rate is chosen on: it begins in the middle and
 // climbs while the loss on the validation split falls.
 var rates = []float64{0.0001, 0.0002, 0.0005, 0.0015, 0.004, 0.01, 0.025, 0.06, 0.15}
 
@@ -101,7 +101,7 @@ func (s *session) stopped(err error) error {
 
 // open hashes the base and the data and settles the budget.
 func (s *session) open() error {
-	f, _, tokenizer, err := openBase(s.r.Base)
+	f, tok, tokenizer, err := openBase(s.r.Base)
 	if err != nil {
 		return err
 	}
@@ -112,6 +112,9 @@ func (s *session) open() error {
 	m, err := model.LoadCausal(f.Config, f, model.LoadOptions{Keep: true})
 	if err != nil {
 		return err
+	}
+	if n := m.Info().VocabSize; tok.VocabSize() > n {
+		return fmt.Errorf("compare: %s: tokenizer.json has %d entries, the model's vocab_size is %d; they belong to different models: %w", s.r.Base, tok.VocabSize(), n, model.ErrConfig)
 	}
 	for _, p := range m.Params() {
 		s.params += int64(p.Value.Len())
@@ -260,51 +263,54 @@ func (s *session) cell(ctx context.Context, m Method, d Data) (Cell, error) {
 // errRates says that a method diverges at every learning rate.
 var errRates = errors.New("diverges at every learning rate that was tried")
 
-// rate climbs the ladder of learning rates with seed 0 on the validation split.
+// rate chooses a learning rate with seed 0 on the validation split.
 func (s *session) rate(ctx context.Context, m Method, d Data, name string, need int64) (float64, error) {
-	loss := make([]float64, len(rates))
 	errs := make([]error, len(rates))
 	tried := 0
-	try := func(at ...int) {
+	best, loss := climb(len(rates), func(rungs ...int) []float64 {
+		tried += len(rungs)
+		loss := make([]float64, len(rungs))
 		var wg sync.WaitGroup
-		for _, i := range at {
-			tried++
+		for k, i := range rungs {
 			wg.Go(func() {
 				m := m
 				m.LR = rates[i]
 				r, err := s.do(ctx, Task{Kind: kindTrial, Data: d, Method: m}, fmt.Sprintf("%s, rate %g", name, m.LR), need)
-				if loss[i], errs[i] = r.Loss, err; err != nil || r.Diverged != "" {
-					loss[i] = math.Inf(1)
+				if loss[k], errs[i] = r.Loss, err; err != nil || r.Diverged != "" {
+					loss[k] = math.Inf(1)
 				}
 			})
 		}
 		wg.Wait()
+		return loss
+	})
+	s.expect(tried - usual)
+	switch {
+	case ctx.Err() != nil:
+		return 0, ctx.Err()
+	case math.IsInf(loss, 1):
+		return 0, errors.Join(append(errs, errRates)...)
 	}
-	mid := len(rates) / 2
-	lo, hi := mid-1, mid+1
-	try(lo, mid, hi)
+	return rates[best], nil
+}
+
+// climb returns the rung of a ladder with the least loss: it tries the middle and both
+// its neighbours, and goes on from the end at which the loss is least. Where all are
+// infinite it goes down.
+func climb(rungs int, losses func(rungs ...int) []float64) (best int, least float64) {
+	lo, hi := rungs/2-1, rungs/2+1
+	loss := losses(lo, lo+1, hi)
 	for {
-		best := lo
-		for i := lo; i <= hi; i++ {
-			if loss[i] < loss[best] {
-				best = i
-			}
-		}
+		at := slices.Index(loss, slices.Min(loss))
 		switch {
-		case ctx.Err() != nil:
-			return 0, ctx.Err()
-		case best == lo && lo > 0: // all diverged, too
+		case at == 0 && lo > 0:
 			lo--
-			try(lo)
-		case best == hi && hi < len(rates)-1:
+			loss = append(losses(lo), loss...)
+		case at == len(loss)-1 && hi < rungs-1:
 			hi++
-			try(hi)
-		case math.IsInf(loss[best], 1):
-			s.expect(tried - usual)
-			return 0, errors.Join(append(errs, errRates)...)
+			loss = append(loss, losses(hi)...)
 		default:
-			s.expect(tried - usual)
-			return rates[best], nil
+			return lo + at, loss[at]
 		}
 	}
 }

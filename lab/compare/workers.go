@@ -56,7 +56,7 @@ var errTask = errors.New("worker failed")
 // death is the end of a worker that gave no answer.
 type death struct {
 	how   error
-	words string // the end of its standard error
+	words string // the ends of its standard error
 }
 
 func (d *death) Error() string {
@@ -82,7 +82,7 @@ func hire(ctx context.Context, cmd *exec.Cmd, t Task) (Result, error) {
 		return Result{}, fmt.Errorf("compare: starting a worker: %w", err)
 	}
 	var out bytes.Buffer
-	var words tail
+	var words ends
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &words, grace
 	if err := cmd.Start(); err != nil {
 		return Result{}, fmt.Errorf("compare: starting a worker: %w", err)
@@ -127,28 +127,35 @@ func lost(ctx context.Context, how error, words string) error {
 	return &death{how, words}
 }
 
-// tail keeps the end of what is written to it.
-type tail struct {
-	mu  sync.Mutex
-	buf []byte
+// ends keeps the beginning of what is written to it, where a crash says what it is, and
+// the end.
+type ends struct {
+	mu         sync.Mutex
+	head, tail []byte
+	lost       bool // something between them
 }
 
-const tailBytes = 600
+const endBytes = 300
 
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, p...)
-	if len(t.buf) > tailBytes {
-		t.buf = append([]byte(nil), t.buf[len(t.buf)-tailBytes:]...)
+func (e *ends) Write(p []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := min(len(p), endBytes-len(e.head))
+	e.head, e.tail = append(e.head, p[:n]...), append(e.tail, p[n:]...)
+	if over := len(e.tail) - endBytes; over > 0 {
+		e.tail, e.lost = append([]byte(nil), e.tail[over:]...), true
 	}
 	return len(p), nil
 }
 
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.Join(strings.Fields(strings.ToValidUTF8(string(t.buf), "")), " ")
+func (e *ends) String() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	between := ""
+	if e.lost {
+		between = " … "
+	}
+	return strings.Join(strings.Fields(strings.ToValidUTF8(string(e.head)+between+string(e.tail), "")), " ")
 }
 
 // floor hands out places to work, in the order they are asked for: at most so many at
