@@ -178,7 +178,11 @@ func spreadOf(s *lab.Spread, times float64) string {
 }
 
 func comparisonNote(c *compare.Comparison) string {
-	note := fmt.Sprintf("Mean ± standard error over %d seeds; losses are nats a token of text that was not trained on. Step and memory are of one thread", c.Seeds)
+	seeds := "Of one seed"
+	if c.Seeds > 1 {
+		seeds = fmt.Sprintf("Mean ± standard error over %d seeds", c.Seeds)
+	}
+	note := fmt.Sprintf("%s; losses are nats a token of text that was not trained on. Step and memory are of one thread", seeds)
 	if len(c.Sets) > 1 {
 		note += ", on " + setName(c.Sets[0].Name)
 	}

@@ -121,7 +121,7 @@ const rankName = "rank"
 // choose finds which setting is the size. A rank is, where there is one; otherwise the
 // first whole number that changes how many entries train.
 func (s *sizer) choose() error {
-	whole, err := wholeSettings(s.recipe.Method)
+	whole, err := wholeSettings(s.recipe.Method, s.recipe.Options)
 	if err != nil {
 		return err
 	}
@@ -139,22 +139,46 @@ func (s *sizer) choose() error {
 	return errNoSize
 }
 
-// wholeSettings returns a method's settings that are whole numbers, with their defaults.
-func wholeSettings(method string) (map[string]int, error) {
+// wholeSettings returns a method's settings that are whole numbers, with their defaults,
+// and below them those of the method that it goes over.
+func wholeSettings(method string, asked map[string]string) (map[string]int, error) {
 	m, err := adapt.ByName(method)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := yaml.Marshal(m.New())
-	if err != nil {
-		return nil, err
-	}
-	var all map[string]any
-	if err := yaml.Unmarshal(raw, &all); err != nil {
+	o := m.New()
+	if err := tuning.SetOptions(o, asked); err != nil {
 		return nil, err
 	}
 	whole := map[string]int{}
+	for {
+		if err := addWhole(whole, o); err != nil {
+			return nil, err
+		}
+		outer, over := o.(adapt.Outer)
+		if !over {
+			return whole, nil
+		}
+		if o, err = outer.Inside(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// addWhole adds the settings of one method that have no namesake above.
+func addWhole(whole map[string]int, o adapt.Options) error {
+	raw, err := yaml.Marshal(o)
+	if err != nil {
+		return err
+	}
+	var all map[string]any
+	if err := yaml.Unmarshal(raw, &all); err != nil {
+		return err
+	}
 	for name, v := range all {
+		if _, above := whole[name]; above {
+			continue
+		}
 		switch v := v.(type) {
 		case uint64:
 			whole[name] = int(v)
@@ -162,7 +186,7 @@ func wholeSettings(method string) (map[string]int, error) {
 			whole[name] = int(v)
 		}
 	}
-	return whole, nil
+	return nil
 }
 
 // count attaches the method with that size, counts what trains and takes it off again.
