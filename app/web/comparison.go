@@ -140,9 +140,9 @@ func ComparisonTable(c *compare.Comparison) Table {
 func comparisonRow(c *compare.Comparison, r *compare.Row) Row {
 	cost := costs(r)
 	if cost == nil {
-		return Row{Cells: []string{r.Name()}, Span: why(r)}
+		return Row{Cells: []string{r.Name}, Span: why(r)}
 	}
-	cells := []string{r.Name(), Count(cost.Trainable)}
+	cells := []string{r.Name, Count(cost.Trainable)}
 	for i, s := range c.Sets {
 		cell := &r.On[i]
 		cells = append(cells, orDash(cell.Measured(), Spread(cell.Loss.Mean, cell.Loss.StdErr)))
@@ -220,7 +220,7 @@ func ComparisonMemory(c *compare.Comparison) Table {
 		if cost == nil {
 			continue
 		}
-		row := Row{Cells: []string{r.Name()}}
+		row := Row{Cells: []string{r.Name}}
 		for _, n := range append(kindsOf(cost.Peak), cost.Peak.Total) {
 			row.Cells = append(row.Cells, Bytes(n))
 		}
@@ -263,9 +263,9 @@ func setSection(c *compare.Comparison, i int, set compare.SetResult) Section {
 			continue
 		}
 		for k, a := range axes {
-			plots[k].Points = append(plots[k].Points, ScatterPoint{Name: r.Name(), X: a.x(cell), Y: cell.Loss.Mean, E: cell.Loss.StdErr})
+			plots[k].Points = append(plots[k].Points, ScatterPoint{Name: r.Name, X: a.x(cell), Y: cell.Loss.Mean, E: cell.Loss.StdErr})
 		}
-		dots.Rows = append(dots.Rows, DotRow{Name: r.Name(), Mean: cell.Loss.Mean, StdErr: cell.Loss.StdErr, Values: cell.Loss.Values})
+		dots.Rows = append(dots.Rows, DotRow{Name: r.Name, Mean: cell.Loss.Mean, StdErr: cell.Loss.StdErr, Values: cell.Loss.Values})
 	}
 	s.Blocks = []Block{Text("A method on the line is beaten by none in both directions. Less is better in both."), plots, dots}
 	return s
@@ -287,7 +287,7 @@ func settingsTable(c *compare.Comparison) Table {
 		if costs(r) == nil {
 			continue
 		}
-		row := Row{Cells: []string{r.Name(), r.Settings}}
+		row := Row{Cells: []string{r.Name, r.Settings}}
 		var remarks []string
 		for _, cell := range r.On {
 			if !cell.Measured() {

@@ -30,7 +30,7 @@ func sampleComparison() *compare.Comparison {
 		Commit: "abc", CPU: "Some CPU", Workers: 2, Started: time.Date(2025, 3, 4, 5, 6, 7, 0, time.UTC),
 	}
 	for i := range 20 {
-		r := compare.Row{Method: fmt.Sprintf("method%d", i), Settings: "rank=8"}
+		r := compare.Row{Name: fmt.Sprintf("method%d", i), Settings: "rank=8"}
 		for range c.Sets {
 			cell := compare.Cell{LR: 0.004, Steps: 60, Loss: spread(3.4+0.5*math.Abs(math.Sin(float64(i))), 0.01), SourceLoss: &source, Trainable: 160_000 + int64(i*i)*10,
 				Peak: grad.Peak{Weights: 11 << 20, Optimizer: 2 << 20, Activations: int64(60+i%5) << 20, Total: int64(80+i%5) << 20}, StepSeconds: spread(0.1, 0.001), Seconds: spread(6+float64(i%7), 0.1), MergeError: &merge}
@@ -39,12 +39,12 @@ func sampleComparison() *compare.Comparison {
 		r.On[1].Score = &exact
 		c.Rows = append(c.Rows, r)
 	}
-	c.Rows[0].Method, c.Rows[0].Settings = "full", ""
+	c.Rows[0].Name, c.Rows[0].Settings = "full", ""
 	for i := range c.Rows[0].On {
 		c.Rows[0].On[i].Trainable, c.Rows[0].On[i].Loss, c.Rows[0].On[i].MergeError = c.Parameters, spread(3.05, 0.02), nil
 	}
 	c.Rows[1].On[0].MergeError = &none
-	c.Rows = append(c.Rows, compare.Row{Method: "odd<one>", On: []compare.Cell{{Why: "it needs biases & there are none"}, {Why: "it needs biases & there are none"}}})
+	c.Rows = append(c.Rows, compare.Row{Name: "odd<one>", On: []compare.Cell{{Why: "it needs biases & there are none"}, {Why: "it needs biases & there are none"}}})
 	return c
 }
 

@@ -41,8 +41,9 @@ type SetResult struct {
 	SourceLoss *float64 `json:"source_loss_before,omitempty"`
 }
 
-// Row is a method on every set.
+// Row is a method on every set. Name is the method with the settings that were asked for.
 type Row struct {
+	Name     string `json:"name"`
 	Method   string `json:"method"`
 	Settings string `json:"settings"`
 	On       []Cell `json:"on"`
@@ -90,9 +91,6 @@ func (r *Row) settle() {
 	}
 	r.Settings = strings.Join(texts, ", ")
 }
-
-// Name is the method with what sets it off from the same method's other rows.
-func (r *Row) Name() string { return r.asked.label() }
 
 // failed notes what befell the cell. Only the end of ctx, or of the store, is an error
 // of the whole comparison.

@@ -183,7 +183,7 @@ func (s *session) measure(ctx context.Context, c *Comparison) error {
 	s.total = len(s.r.Data) * (1 + len(s.r.Methods)*(1+usual+s.r.Seeds))
 	c.Sets = make([]SetResult, len(s.r.Data))
 	for _, m := range s.r.Methods {
-		c.Rows = append(c.Rows, Row{Method: m.Name, asked: m, On: make([]Cell, len(s.r.Data))})
+		c.Rows = append(c.Rows, Row{Name: m.label(), Method: m.Name, asked: m, On: make([]Cell, len(s.r.Data))})
 	}
 	var wg sync.WaitGroup
 	for i, d := range s.r.Data {
