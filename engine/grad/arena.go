@@ -43,6 +43,34 @@ func (a *arena) put(buf []float32) {
 	a.free[cap(buf)] = append(a.free[cap(buf)], buf)
 }
 
+// slab hands out zeros that stand where they are until it is reset, when all of them are
+// free again.
+type slab[T any] struct {
+	chunks      [][]T
+	chunk, used int // chunks before that one are given out, and so many elements of it
+}
+
+const slabChunk = 256
+
+func (s *slab[T]) take(n int) []T {
+	for ; s.chunk < len(s.chunks); s.chunk, s.used = s.chunk+1, 0 {
+		if c := s.chunks[s.chunk]; s.used+n <= len(c) {
+			s.used += n
+			return c[s.used-n : s.used : s.used]
+		}
+	}
+	s.chunks = append(s.chunks, make([]T, max(n, slabChunk)))
+	s.used = n
+	return s.chunks[s.chunk][:n:n]
+}
+
+func (s *slab[T]) reset() {
+	for i := 0; i <= s.chunk && i < len(s.chunks); i++ {
+		clear(s.chunks[i])
+	}
+	s.chunk, s.used = 0, 0
+}
+
 // drop lets all free buffers go.
 func (a *arena) drop() {
 	a.mu.Lock()

@@ -103,19 +103,21 @@ func (p *Param) rowsCols() (int, int) {
 }
 
 // PartShape returns the shape of the trained part, the shape of its gradient.
-func (p *Param) PartShape() []int {
+func (p *Param) PartShape() []int { return p.appendShape(make([]int, 0, 4)) } // inlined, so that it may stay on the caller's stack
+
+func (p *Param) appendShape(dims []int) []int {
 	rows, cols := p.rowsCols()
 	switch p.Part.Kind {
 	case All:
-		return p.Value.Shape()
+		return append(dims, p.Value.Shape()...)
 	case Rows:
-		return []int{len(p.Part.Index), cols}
+		return append(dims, len(p.Part.Index), cols)
 	case Columns:
-		return []int{rows, len(p.Part.Index)}
+		return append(dims, rows, len(p.Part.Index))
 	case Entries:
-		return []int{len(p.Part.Index)}
+		return append(dims, len(p.Part.Index))
 	}
-	return []int{0}
+	return append(dims, 0)
 }
 
 // PartLen returns how many entries of p train.

@@ -274,10 +274,8 @@ func (tp *Tape) ChunkedCrossEntropy(x *Value, targets []int32, denom float64, vo
 	tp.hold = true
 	for lo := 0; lo < x.Rows; lo += chunk {
 		hi := min(lo+chunk, x.Rows)
-		s := tp.sub()
-		s.recording = recording
-		in := s.Leaf(x.Data[lo*x.Cols:hi*x.Cols], hi-lo, x.Cols)
-		in.needs = dx != nil
+		s := tp.sub(recording)
+		in := s.entry(x.Data[lo*x.Cols:hi*x.Cols], hi-lo, x.Cols, dx != nil)
 		loss := s.CrossEntropy(head(s, in), targets[lo:hi], denom)
 		total += float64(loss.Data[0])
 		if loss.needs {
@@ -290,7 +288,7 @@ func (tp *Tape) ChunkedCrossEntropy(x *Value, targets []int32, denom float64, vo
 			tp.release(Scratch, in.grad)
 			in.grad = nil
 		}
-		s.clear()
+		tp.done(s)
 	}
 	tp.hold = wasHold
 	z.Data[0] = float32(total)

@@ -179,14 +179,9 @@ func (tp *Tape) tangent(z *Value, rule func() *Value) {
 	}
 	m := tp.motion
 	m.inside = true
-	result, made := tp.within(rule)
-	for _, v := range made {
-		if v == result {
-			tp.adopt(v)
-		} else {
-			tp.close(v)
-		}
-	}
+	outer := len(tp.made)
+	result := rule()
+	tp.leave(outer, result, nil)
 	m.inside = false
 	z.tan = result
 	delete(m.open, z)

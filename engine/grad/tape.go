@@ -23,7 +23,8 @@ import (
 )
 
 // Value is a matrix [Rows, Cols] on a tape. Data is row-major and belongs to the
-// tape: it is recycled once its scope is closed and no backward needs it.
+// tape: it is recycled once its scope is closed and no backward needs it. So is the
+// Value itself when the tape is reset, but for a Leaf: do not use it from then on.
 type Value struct {
 	Data       []float32
 	Rows, Cols int
@@ -49,26 +50,17 @@ func (v *Value) Needs() bool { return v.needs }
 // update it at once. g has the part's shape and is recycled when Sink returns.
 type Sink func(p *Param, g *tensor.Tensor) error
 
-type node struct {
-	out   *Value
-	saved []*Value
-	uses  *Param
-	keep  bool   // out's gradient is read again by an operation recorded earlier
-	pass  *Value // takes over out's gradient unchanged once back has run
-	back  func(dy []float32)
-}
-
 // Tape records operations and runs them backwards. A Tape is used by one
-// goroutine; operations spread over all cores by themselves. Its buffers are
-// reused from step to step, so keep one tape for a whole run.
+// goroutine; operations spread over all cores by themselves. Its buffers and all that
+// it notes are reused from step to step, so keep one tape for a whole run: a step like
+// the last one makes next to no garbage.
 type Tape struct {
 	Ledger *Ledger
 
 	*shared
 	nodes     []node
 	recording bool
-	scope     *[]*Value
-	root      []*Value
+	made      []*Value // of all open scopes, the innermost's last
 }
 
 // shared is what a tape and the sub-tapes of its checkpoints have in common.
@@ -89,6 +81,10 @@ type shared struct {
 	Watch func(f Factors) error
 
 	arena    arena
+	values   slab[Value] // until Reset
+	ints     slab[int]   // until Reset
+	subs     []*Tape     // idle tapes of checkpoints and chunks
+	handed   tensor.Tensor
 	motion   *motion  // set while tangents are computed
 	rng      uint64   // state of the dropout stream
 	counting bool     // a checkpoint's first pass: count uses of parameters, record nothing
@@ -102,9 +98,7 @@ type shared struct {
 
 // NewTape returns a tape that records. ledger may be nil.
 func NewTape(ledger *Ledger) *Tape {
-	t := &Tape{Ledger: ledger, shared: &shared{}, recording: true}
-	t.scope = &t.root
-	return t
+	return &Tape{Ledger: ledger, shared: &shared{}, recording: true}
 }
 
 // Seed sets the stream of random numbers that Dropout draws from.
@@ -144,21 +138,31 @@ func (tp *Tape) release(k Kind, buf []float32) {
 
 // adopt puts v under the care of the current scope.
 func (tp *Tape) adopt(v *Value) *Value {
-	*tp.scope = append(*tp.scope, v)
+	tp.made = append(tp.made, v)
+	return v
+}
+
+// blankValue returns a Value without data.
+func (tp *Tape) blankValue(rows, cols int) *Value {
+	v := &tp.values.take(1)[0]
+	v.Rows, v.Cols = rows, cols
 	return v
 }
 
 // newValue returns an uninitialised activation.
 func (tp *Tape) newValue(rows, cols int) *Value {
-	return tp.adopt(&Value{Data: tp.alloc(Activations, rows*cols), Rows: rows, Cols: cols, owned: true})
+	v := tp.blankValue(rows, cols)
+	v.Data, v.owned = tp.alloc(Activations, rows*cols), true
+	return tp.adopt(v)
 }
 
 // take returns a value that continues in x's buffer, which x gives up. When some
 // backward reads x's data, or x does not own it, the data is copied instead.
 func (tp *Tape) take(x *Value) *Value {
 	if x.owned && x.saves == 0 {
-		x.owned = false
-		return tp.adopt(&Value{Data: x.Data, Rows: x.Rows, Cols: x.Cols, owned: true})
+		y := tp.blankValue(x.Rows, x.Cols)
+		y.Data, y.owned, x.owned = x.Data, true, false
+		return tp.adopt(y)
 	}
 	y := tp.newValue(x.Rows, x.Cols)
 	copy(y.Data, x.Data)
@@ -170,15 +174,17 @@ func (tp *Tape) Const(data []float32, rows, cols int) *Value {
 	if len(data) != rows*cols {
 		panic(fmt.Sprintf("grad: %d values for [%d, %d]", len(data), rows, cols))
 	}
-	return &Value{Data: data, Rows: rows, Cols: cols}
+	v := tp.blankValue(rows, cols)
+	v.Data = data
+	return v
 }
 
 // Leaf returns a value over data whose gradient is gathered: after Backward, Grad
 // holds it until Reset.
 func (tp *Tape) Leaf(data []float32, rows, cols int) *Value {
-	v := tp.Const(data, rows, cols)
+	v := *tp.Const(data, rows, cols) // outlives the tape's own
 	v.needs = tp.recording
-	return tp.adopt(v)
+	return tp.adopt(&v)
 }
 
 // Use returns the value of a whole f32 parameter as a matrix. If it trains, its
@@ -186,7 +192,7 @@ func (tp *Tape) Leaf(data []float32, rows, cols int) *Value {
 // Partly trained parameters go through Linear and Embed only.
 func (tp *Tape) Use(p *Param) *Value {
 	rows, cols := p.rowsCols()
-	v := &Value{Data: p.Value.F32(), Rows: rows, Cols: cols}
+	v := tp.Const(p.Value.F32(), rows, cols)
 	if p.Trains() {
 		if p.Part.Kind != All {
 			panic("grad: Use of a partly trained parameter " + p.Name)
@@ -204,29 +210,6 @@ func (tp *Tape) Use(p *Param) *Value {
 	return v
 }
 
-// record notes an operation. param, when given, counts as used until back has
-// run. saved values keep their data until then.
-func (tp *Tape) record(out *Value, param *Param, back func(dy []float32), saved ...*Value) {
-	if tp.motion != nil && tp.recording {
-		tp.motion.note(out, param)
-		if tp.motion.forward {
-			out.needs = true
-			tp.nodes = append(tp.nodes, node{out: out})
-			return
-		}
-	}
-	if param != nil && param.Trains() && (tp.recording || tp.counting) && !tp.replay {
-		tp.addUse(param)
-	}
-	if !tp.recording {
-		return
-	}
-	out.needs = true
-	for _, v := range saved {
-		v.saves++
-	}
-	tp.nodes = append(tp.nodes, node{out: out, saved: saved, uses: param, back: back})
-}
 
 // addUse counts a use of a parameter that trains.
 func (tp *Tape) addUse(p *Param) {
@@ -264,26 +247,27 @@ func (tp *Tape) needsAny(vs ...*Value) bool {
 // Scope runs f and then frees what f made and no backward needs, except what it
 // returns. Models open one a block, so that only saved activations stay.
 func (tp *Tape) Scope(f func() *Value) *Value {
-	result, made := tp.within(f)
+	outer := len(tp.made)
+	result := f()
+	tangent := result.tan
+	tp.leave(outer, tangent, result)
+	return tp.adopt(result)
+}
+
+// leave closes all that was made since there were outer values, but for kept, which
+// stays in the outer scope, and result.
+func (tp *Tape) leave(outer int, kept, result *Value) {
+	made := tp.made[outer:]
+	tp.made = tp.made[:outer]
 	for _, v := range made {
-		switch {
-		case v == result:
-		case result != nil && v == result.tan:
-			tp.adopt(v)
+		switch v {
+		case result:
+		case kept:
+			tp.adopt(v) // at or before its place in made
 		default:
 			tp.close(v)
 		}
 	}
-	return tp.adopt(result)
-}
-
-// within runs f and returns what it returns and all that it made.
-func (tp *Tape) within(f func() *Value) (result *Value, made []*Value) {
-	outer := tp.scope
-	tp.scope = &made
-	result = f()
-	tp.scope = outer
-	return result, made
 }
 
 func (tp *Tape) close(v *Value) {
@@ -321,7 +305,7 @@ func (tp *Tape) give(v *Value, buf []float32) {
 	}
 	dst, add := tp.into(v)
 	if add {
-		parallelVec(len(dst), func(lo, hi int) { kernel.Axpy(1, buf[lo:hi], dst[lo:hi]) })
+		axpy(1, buf, dst)
 	} else {
 		copy(dst, buf)
 	}
@@ -331,12 +315,26 @@ func (tp *Tape) give(v *Value, buf []float32) {
 // contribute adds scale·dy to v's gradient, leaving dy to its owner.
 func (tp *Tape) contribute(v *Value, scale float32, dy []float32) {
 	dst, add := tp.into(v)
-	parallelVec(len(dst), func(lo, hi int) {
-		if !add {
-			clear(dst[lo:hi])
+	type operands struct {
+		dst, dy []float32
+		scale   float32
+		add     bool
+	}
+	kernel.Spread(len(dst), vecGrain, operands{dst, dy, scale, add}, func(o *operands, lo, hi int) {
+		if !o.add {
+			clear(o.dst[lo:hi])
 		}
-		kernel.Axpy(scale, dy[lo:hi], dst[lo:hi])
+		kernel.Axpy(o.scale, o.dy[lo:hi], o.dst[lo:hi])
 	})
+}
+
+// axpy writes y + a·x to y, on all cores.
+func axpy(a float32, x, y []float32) {
+	type operands struct {
+		a    float32
+		x, y []float32
+	}
+	kernel.Spread(len(y), vecGrain, operands{a, x, y}, func(o *operands, lo, hi int) { kernel.Axpy(o.a, o.x[lo:hi], o.y[lo:hi]) })
 }
 
 // paramGrad returns the gradient buffer of p's part, and whether it already holds
@@ -369,12 +367,11 @@ func (tp *Tape) Backward(loss *Value, sink Sink) error {
 // run walks the recorded operations backwards.
 func (tp *Tape) run() {
 	for i := len(tp.nodes) - 1; i >= 0; i-- {
-		n := tp.nodes[i]
-		tp.nodes[i] = node{}
+		n := &tp.nodes[i]
 		if tp.err == nil {
 			if n.out.grad != nil || n.out.param != nil {
 				tp.restore(n.saved)
-				n.back(n.out.grad)
+				n.back.run(tp, n.out.grad)
 			}
 			if n.pass != nil && n.out.grad != nil {
 				tp.give(n.pass, n.out.grad)
@@ -395,6 +392,7 @@ func (tp *Tape) run() {
 				tp.settle(v)
 			}
 		}
+		n.vacate()
 	}
 	tp.nodes = tp.nodes[:0]
 }
@@ -431,7 +429,8 @@ func (tp *Tape) handOver(p *Param) {
 		return
 	}
 	if tp.err == nil && tp.sink != nil {
-		if err := tp.sink(p, tensor.FromF32(p.grad, p.PartShape()...)); err != nil {
+		tp.handed.SetF32(p.grad, p.PartShape()...)
+		if err := tp.sink(p, &tp.handed); err != nil {
 			tp.err = fmt.Errorf("grad: %s: %w", p.Name, err)
 		}
 	}
@@ -449,9 +448,11 @@ func (tp *Tape) forget(p *Param) {
 }
 
 // Reset forgets what was recorded and frees every value still held by the tape.
-// Gradients of leaves stay readable.
+// Leaves and their gradients stay readable.
 func (tp *Tape) Reset() {
 	tp.clear()
+	tp.values.reset()
+	tp.ints.reset()
 	for _, p := range tp.deferred {
 		tp.forget(p)
 	}
@@ -464,7 +465,8 @@ func (tp *Tape) Reset() {
 
 // clear is Reset for a sub-tape, which leaves what belongs to the whole pass.
 func (tp *Tape) clear() {
-	for _, n := range tp.nodes {
+	for i := range tp.nodes {
+		n := &tp.nodes[i]
 		if n.uses != nil {
 			tp.forget(n.uses)
 		}
@@ -476,16 +478,17 @@ func (tp *Tape) clear() {
 			v.saves--
 			tp.settle(v)
 		}
+		n.vacate()
 	}
 	tp.nodes = tp.nodes[:0]
-	for _, v := range tp.root {
+	for _, v := range tp.made {
 		if v.grad != nil { // a leaf's: out of the arena's hands, into the caller's
 			tp.Ledger.Add(Scratch, -4*int64(len(v.grad)))
 		}
 		tp.close(v)
 	}
-	tp.root = tp.root[:0]
-	tp.scope = &tp.root
+	clear(tp.made)
+	tp.made = tp.made[:0]
 }
 
 // Trim gives the tape's idle buffers back to the garbage collector.
@@ -498,11 +501,21 @@ func (tp *Tape) Workspace(n int) ([]float32, func()) {
 	return buf, func() { tp.release(Scratch, buf) }
 }
 
-// sub returns a tape over the same buffers for a checkpoint or a chunk.
-func (tp *Tape) sub() *Tape {
-	s := &Tape{Ledger: tp.Ledger, shared: tp.shared, recording: true}
-	s.scope = &s.root
+// sub returns a tape over the same buffers for a checkpoint or a chunk, to be given
+// back by done.
+func (tp *Tape) sub(recording bool) *Tape {
+	s := &Tape{shared: tp.shared}
+	if n := len(tp.subs); n > 0 {
+		s, tp.subs = tp.subs[n-1], tp.subs[:n-1]
+	}
+	s.Ledger, s.recording = tp.Ledger, recording
 	return s
+}
+
+// done empties a sub-tape, for the next checkpoint or chunk.
+func (tp *Tape) done(s *Tape) {
+	s.clear()
+	tp.subs = append(tp.subs, s)
 }
 
 // Checkpoint runs f(x) keeping nothing but x, and runs it again in the backward
@@ -515,25 +528,40 @@ func (tp *Tape) Checkpoint(x *Value, f func(tp *Tape, x *Value) *Value) *Value {
 	tp.recording, tp.counting = false, true
 	out := tp.Scope(func() *Value { return f(tp, x) })
 	tp.recording, tp.counting = true, false
-	tp.record(out, nil, func(dy []float32) {
+	type operands struct {
+		x    *Value
+		f    func(tp *Tape, x *Value) *Value
+		seed uint64
+	}
+	record(tp, out, nil, operands{x, f, seed}, func(tp *Tape, o *operands, dy []float32) {
 		after, wasReplay := tp.rng, tp.replay
-		tp.rng, tp.replay = seed, true
-		s := tp.sub()
-		in := s.Leaf(x.Data, x.Rows, x.Cols)
-		in.needs = x.needs
-		y := f(s, in)
+		tp.rng, tp.replay = o.seed, true
+		s := tp.sub(true)
+		in := s.entry(o.x.Data, o.x.Rows, o.x.Cols, o.x.needs)
+		y := o.f(s, in)
 		y.grad = tp.alloc(Scratch, len(dy))
 		copy(y.grad, dy)
 		s.run()
 		if in.grad != nil {
-			tp.give(x, in.grad)
+			tp.give(o.x, in.grad)
 			in.grad = nil
 		}
-		s.clear()
+		tp.done(s)
 		tp.rng, tp.replay = after, wasReplay
 	}, x)
 	return out
 }
 
+// entry returns the value by which a sub-tape takes up data: a leaf that lives until
+// the whole tape is reset.
+func (tp *Tape) entry(data []float32, rows, cols int, needs bool) *Value {
+	v := tp.Const(data, rows, cols)
+	v.needs = needs
+	return tp.adopt(v)
+}
+
+// vecGrain is how many values of an elementwise loop are worth a thread's call.
+const vecGrain = 1 << 14
+
 // parallelVec splits an elementwise loop over n values.
-func parallelVec(n int, f func(lo, hi int)) { kernel.Parallel(n, 1<<14, f) }
+func parallelVec(n int, f func(lo, hi int)) { kernel.Parallel(n, vecGrain, f) }

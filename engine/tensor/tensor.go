@@ -43,9 +43,18 @@ func NewOf(dtype DType, shape ...int) *Tensor {
 // does not match the shape: that is a programmer's error.
 func FromF32(data []float32, shape ...int) *Tensor {
 	if len(data) != count(shape) {
-		panic(fmt.Sprintf("tensor: %d values for shape %v", len(data), shape))
+		panic(fmt.Sprintf("tensor: %d values for shape %v", len(data), append([]int(nil), shape...)))
 	}
 	return &Tensor{dtype: F32, shape: append([]int(nil), shape...), data: bytesOf(data)}
+}
+
+// SetF32 makes t what FromF32 returns, in the memory that t has: for a tensor that stands
+// for one array after another.
+func (t *Tensor) SetF32(data []float32, shape ...int) {
+	if len(data) != count(shape) {
+		panic(fmt.Sprintf("tensor: %d values for shape %v", len(data), append([]int(nil), shape...)))
+	}
+	*t = Tensor{dtype: F32, shape: append(t.shape[:0], shape...), data: bytesOf(data)}
 }
 
 // FromBytes wraps little-endian bytes without copying when they are aligned for

@@ -58,16 +58,20 @@ func multiply(c []float32, ldc, m, n, k int, a, b Operand, o GemmOptions, split 
 		}
 		return
 	}
-	if m <= rowsDotted && b.Trans && !a.Trans && a.F32 != nil {
-		dotRows(c, ldc, m, n, k, a, b, o, split)
-		return
+	g := products.Get().(*product)
+	g.factors = factors{c: c, ldc: ldc, m: m, n: n, k: k, a: a, b: b, o: o}
+	if g.dotted() {
+		split(n, g.dotGrain(), g.dotting)
+	} else {
+		g.s = shape(o.BF16)
+		width := max(g.s.cols, packedMax/k/g.s.cols*g.s.cols)
+		for g.j0 = 0; g.j0 < n; g.j0 = g.j1 {
+			g.j1 = min(n, g.j0+width)
+			g.run(split)
+		}
 	}
-	s := shape(o.BF16)
-	width := max(s.cols, packedMax/k/s.cols*s.cols)
-	for j := 0; j < n; j += width {
-		g := product{s: s, c: c, ldc: ldc, m: m, n: n, k: k, a: a, b: b, o: o, j0: j, j1: min(n, j+width)}
-		g.run(split)
-	}
+	g.factors, g.packed = factors{}, nil // keep no pointer into the caller's memory
+	products.Put(g)
 }
 
 // check makes sure that the storage holds a matrix [rows, cols], so that a wrong
@@ -156,6 +160,8 @@ type tile struct {
 // workspace is one goroutine's memory for a product.
 type workspace struct {
 	a, row, rows []float32
+	sums         [8]float32
+	x            Operand
 	t            tile
 }
 
@@ -172,13 +178,18 @@ func sized(buf *[]float32, n int) []float32 {
 	return *buf
 }
 
+// factors are what Gemm was called with.
+type factors struct {
+	c            []float32
+	ldc, m, n, k int
+	a, b         Operand
+	o            GemmOptions
+}
+
 // product is the part of C in columns [j0, j1).
 type product struct {
+	factors
 	s               *tileShape
-	c               []float32
-	ldc, m, n, k    int
-	a, b            Operand
-	o               GemmOptions
 	j0, j1          int
 	units           int       // elements along k as the micro-kernels see them: k, or pairs of it
 	depth           int       // of a block of units
@@ -186,13 +197,21 @@ type product struct {
 	tiles           int       // of rows
 	rowBlocks       int
 	groups, inGroup int // groups of panels, and panels in each
+
+	packing, computing, dotting func(lo, hi int) // its methods, bound once: a bound method is garbage
 }
+
+var products = sync.Pool{New: func() any {
+	g := new(product)
+	g.packing, g.computing, g.dotting = g.pack, g.compute, g.dot
+	return g
+}}
 
 // run packs B and then computes blocks of C in any order.
 func (g *product) run(split splitter) {
 	s := g.s
 	count := (g.j1 - g.j0 + s.cols - 1) / s.cols
-	g.units = g.k
+	g.units, g.packed = g.k, nil
 	if s.pairs {
 		g.units = (g.k + 1) / 2
 	}
@@ -202,7 +221,7 @@ func (g *product) run(split splitter) {
 		buf := panels.Get().(*[]float32)
 		defer panels.Put(buf)
 		g.packed = sized(buf, count*s.cols*g.units)
-		split(count, max(1, (1<<14)/(s.cols*g.units)), g.pack)
+		split(count, max(1, (1<<14)/(s.cols*g.units)), g.packing)
 	}
 	// Blocks of rows that fit the second-level cache, as many for every thread; where
 	// there are too few rows to share, groups of columns as well.
@@ -217,7 +236,7 @@ func (g *product) run(split splitter) {
 	g.inGroup = (count + g.groups - 1) / g.groups
 	g.groups = (count + g.inGroup - 1) / g.inGroup
 	work := 2 * g.tiles / g.rowBlocks * s.rows * g.inGroup * s.cols * g.units
-	split(g.rowBlocks*g.groups, max(1, (1<<17)/work), g.compute)
+	split(g.rowBlocks*g.groups, max(1, (1<<17)/work), g.computing)
 }
 
 // pack copies panels [lo, hi) of B; columns past the last are zero.

@@ -73,9 +73,15 @@ func mulInt8(c []float32, ldc, m, n, k int, x []float32, ldx int, w *byteDots) {
 	// Codes that stay in the second-level cache while all rows pass over them.
 	const held = 1 << 16
 	step := max(1, held/w.stride)
-	Parallel(n, max(1, (1<<16)/k), func(lo, hi int) {
-		for ; lo < hi; lo += step {
-			a.dots(c, ldc, lo, min(hi, lo+step), w)
+	type operands struct {
+		a         *rows8
+		c         []float32
+		ldc, step int
+		w         byteDots
+	}
+	Spread(n, max(1, (1<<16)/k), operands{a, c, ldc, step, *w}, func(o *operands, lo, hi int) {
+		for ; lo < hi; lo += o.step {
+			o.a.dots(o.c, o.ldc, lo, min(hi, lo+o.step), &o.w)
 		}
 	})
 }
@@ -120,9 +126,14 @@ func (a *rows8) round(x []float32, ldx, m, k, group int) {
 			a.places[i] = int32(i / 4 / perGroup)
 		}
 	}
-	Parallel(m, max(1, (1<<13)/k), func(lo, hi int) {
+	type operands struct {
+		a      *rows8
+		x      []float32
+		ldx, k int
+	}
+	Spread(m, max(1, (1<<13)/k), operands{a, x, ldx, k}, func(o *operands, lo, hi int) {
 		for i := lo; i < hi; i++ {
-			a.roundRow(x[i*ldx:i*ldx+k], i)
+			o.a.roundRow(o.x[i*o.ldx:i*o.ldx+o.k], i)
 		}
 	})
 }
