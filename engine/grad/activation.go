@@ -88,16 +88,25 @@ func geluTanhBend(x float64) float64 {
 // activate returns f(x).
 func (tp *Tape) activate(x *Value, f *activation) *Value {
 	z := tp.newValue(x.Rows, x.Cols)
-	parallelVec(len(z.Data), func(lo, hi int) { f.value(z.Data[lo:hi], x.Data[lo:hi]) })
+	type operands struct {
+		f        *activation
+		x, saved *Value
+		dst, dz  []float32
+	}
+	kernel.Spread(len(z.Data), vecGrain, operands{f: f, x: x, dst: z.Data}, func(o *operands, lo, hi int) {
+		o.f.value(o.dst[lo:hi], o.x.Data[lo:hi])
+	})
 	saved := x
 	if f.fromOutput {
 		saved = z
 	}
 	if tp.needsAny(x) {
-		tp.record(z, nil, func(dz []float32) {
-			dx := tp.alloc(Scratch, len(dz))
-			parallelVec(len(dz), func(lo, hi int) { f.slope(dx[lo:hi], dz[lo:hi], saved.Data[lo:hi]) })
-			tp.give(x, dx)
+		record(tp, z, nil, operands{f: f, x: x, saved: saved}, func(tp *Tape, o *operands, dz []float32) {
+			o.dst, o.dz = tp.alloc(Scratch, len(dz)), dz
+			kernel.Spread(len(dz), vecGrain, *o, func(o *operands, lo, hi int) {
+				o.f.slope(o.dst[lo:hi], o.dz[lo:hi], o.saved.Data[lo:hi])
+			})
+			tp.give(o.x, o.dst)
 		}, saved)
 	}
 	tp.linearTangent(z, x, func(t *Value) *Value { return tp.sloped(t, saved, f) })

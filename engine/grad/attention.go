@@ -47,12 +47,18 @@ func (tp *Tape) RoPE(x *Value, heads int, rot *Rotary, seqs Sequences) *Value {
 	z := tp.take(x)
 	tp.rotate(z.Data, x.Rows, x.Cols, heads, rot.Cos, rot.Sin, rot.Dim, seqs)
 	if tp.needsAny(x) {
-		tp.record(z, nil, func(dz []float32) {
-			neg := tp.alloc(Scratch, len(rot.Sin))
-			for i, s := range rot.Sin {
+		type operands struct {
+			x     *Value
+			heads int
+			rot   *Rotary
+			seqs  Sequences
+		}
+		record(tp, z, nil, operands{x, heads, rot, seqs}, func(tp *Tape, o *operands, dz []float32) {
+			neg := tp.alloc(Scratch, len(o.rot.Sin))
+			for i, s := range o.rot.Sin {
 				neg[i] = -s
 			}
-			tp.rotate(dz, x.Rows, x.Cols, heads, rot.Cos, neg, rot.Dim, seqs)
+			tp.rotate(dz, o.x.Rows, o.x.Cols, o.heads, o.rot.Cos, neg, o.rot.Dim, o.seqs)
 			tp.release(Scratch, neg)
 		})
 		tp.passOn(z, x)
@@ -62,16 +68,21 @@ func (tp *Tape) RoPE(x *Value, heads int, rot *Rotary, seqs Sequences) *Value {
 }
 
 func (tp *Tape) rotate(data []float32, rows, cols, heads int, cos, sin []float32, dim int, seqs Sequences) {
-	hd, half := cols/heads, dim/2
+	type operands struct {
+		data, cos, sin   []float32 // from the sequence's first row and position on
+		cols, heads, dim int
+	}
 	row := 0
 	for i, n := range seqs.Lengths {
-		first, off := row, seqs.Offset(i)
-		kernel.Parallel(n, 1+(1<<13)/cols, func(lo, hi int) {
+		at := seqs.Offset(i) * (dim / 2)
+		o := operands{data[row*cols:], cos[at:], sin[at:], cols, heads, dim}
+		kernel.Spread(n, 1+(1<<13)/cols, o, func(o *operands, lo, hi int) {
+			hd, half := o.cols/o.heads, o.dim/2
 			for t := lo; t < hi; t++ {
-				c, s := cos[(off+t)*half:(off+t+1)*half], sin[(off+t)*half:(off+t+1)*half]
-				r := data[(first+t)*cols : (first+t+1)*cols]
-				for h := range heads {
-					kernel.RoPE(r[h*hd:h*hd+dim], c, s)
+				c, s := o.cos[t*half:(t+1)*half], o.sin[t*half:(t+1)*half]
+				r := o.data[t*o.cols : (t+1)*o.cols]
+				for h := range o.heads {
+					kernel.RoPE(r[h*hd:h*hd+o.dim], c, s)
 				}
 			}
 		})
@@ -107,31 +118,46 @@ func (tp *Tape) Attention(q, k, v *Value, h Heads, seqs Sequences) *Value {
 	if tp.moving() {
 		return tp.spelledAttention(q, k, v, h, seqs)
 	}
-	hd := q.Cols / h.Q
 	out := tp.newValue(q.Rows, q.Cols)
 	lse := tp.newValue(h.Q, q.Rows) // log Σ exp(score) by head and row
-	starts := starts(seqs)
-	kernel.Parallel(len(seqs.Lengths)*h.Q, 1, func(lo, hi int) {
-		buf := tp.alloc(Scratch, queryBlock*keyBlock)
+	o := attention{tp: tp, q: q, k: k, v: v, out: out, lse: lse, heads: h, seqs: seqs, starts: tp.starts(seqs)}
+	kernel.Spread(len(seqs.Lengths)*h.Q, 1, o, func(o *attention, lo, hi int) {
+		buf := o.tp.alloc(Scratch, queryBlock*keyBlock)
 		for task := lo; task < hi; task++ {
-			s, head := task/h.Q, task%h.Q
-			if seqs.Lengths[s] == 0 { // its first row may lie past the last
+			s, head := task/o.heads.Q, task%o.heads.Q
+			if o.seqs.Lengths[s] == 0 { // its first row may lie past the last
 				continue
 			}
-			at, n := starts[s], seqs.Lengths[s]
-			kv := head / (h.Q / h.KV)
-			attend(attendArgs{
-				q: q.Data[at*q.Cols+head*hd:], out: out.Data[at*q.Cols+head*hd:], ldq: q.Cols,
-				k: k.Data[at*k.Cols+kv*hd:], v: v.Data[at*v.Cols+kv*hd:], ldk: k.Cols,
-				n: n, hd: hd, heads: h, lse: lse.Data[head*q.Rows+at:],
-			}, buf)
+			attend(o.head(s, head), buf)
 		}
-		tp.release(Scratch, buf)
+		o.tp.release(Scratch, buf)
 	})
 	if tp.needsAny(q, k, v) {
-		tp.record(out, nil, func(dout []float32) { tp.attentionBackward(q, k, v, out, lse, dout, h, seqs, starts) }, q, k, v, out, lse)
+		record(tp, out, nil, o, func(_ *Tape, o *attention, dout []float32) { o.backward(dout) }, q, k, v, out, lse)
 	}
 	return out
+}
+
+// attention is what Attention and its backward read.
+type attention struct {
+	tp                *Tape
+	q, k, v, out, lse *Value
+	heads             Heads
+	seqs              Sequences
+	starts            []int // the first row of each sequence
+
+	dout, dq, dk, dv []float32 // in the backward
+}
+
+// head returns one query head of one sequence.
+func (o *attention) head(s, head int) attendArgs {
+	q, k, v, h := o.q, o.k, o.v, o.heads
+	at, hd, kv := o.starts[s], q.Cols/h.Q, head/(h.Q/h.KV)
+	return attendArgs{
+		q: q.Data[at*q.Cols+head*hd:], out: o.out.Data[at*q.Cols+head*hd:], ldq: q.Cols,
+		k: k.Data[at*k.Cols+kv*hd:], v: v.Data[at*v.Cols+kv*hd:], ldk: k.Cols,
+		n: o.seqs.Lengths[s], hd: hd, heads: h, lse: o.lse.Data[head*q.Rows+at:],
+	}
 }
 
 // AttendCached returns attention of the rows of q, each sequence's rows standing
@@ -142,30 +168,41 @@ func (tp *Tape) AttendCached(q *Value, keys, values [][]float32, kvCols int, h H
 	if tp.moving() {
 		tp.motion.fail(errors.New("grad: no tangent rule for AttendCached: run the whole sequence without a cache"))
 	}
-	hd := q.Cols / h.Q
 	out := tp.newValue(q.Rows, q.Cols)
-	starts := starts(seqs)
-	kernel.Parallel(len(seqs.Lengths)*h.Q, 1, func(lo, hi int) {
-		buf := tp.alloc(Scratch, queryBlock*keyBlock)
+	type operands struct {
+		tp           *Tape
+		q, out       *Value
+		keys, values [][]float32
+		kvCols       int
+		heads        Heads
+		seqs         Sequences
+		starts       []int
+	}
+	o := operands{tp, q, out, keys, values, kvCols, h, seqs, tp.starts(seqs)}
+	kernel.Spread(len(seqs.Lengths)*h.Q, 1, o, func(o *operands, lo, hi int) {
+		buf := o.tp.alloc(Scratch, queryBlock*keyBlock)
+		q, h := o.q, o.heads
+		hd := q.Cols / h.Q
 		for task := lo; task < hi; task++ {
 			s, head := task/h.Q, task%h.Q
-			if seqs.Lengths[s] == 0 { // its first row may lie past the last
+			if o.seqs.Lengths[s] == 0 { // its first row may lie past the last
 				continue
 			}
-			kv := head / (h.Q / h.KV)
+			at, kv := o.starts[s]*q.Cols+head*hd, head/(h.Q/h.KV)
 			attend(attendArgs{
-				q: q.Data[starts[s]*q.Cols+head*hd:], out: out.Data[starts[s]*q.Cols+head*hd:], ldq: q.Cols,
-				k: keys[s][kv*hd:], v: values[s][kv*hd:], ldk: kvCols,
-				n: seqs.Lengths[s], offset: seqs.Offset(s), hd: hd, heads: h,
+				q: q.Data[at:], out: o.out.Data[at:], ldq: q.Cols,
+				k: o.keys[s][kv*hd:], v: o.values[s][kv*hd:], ldk: o.kvCols,
+				n: o.seqs.Lengths[s], offset: o.seqs.Offset(s), hd: hd, heads: h,
 			}, buf)
 		}
-		tp.release(Scratch, buf)
+		o.tp.release(Scratch, buf)
 	})
 	return out
 }
 
-func starts(seqs Sequences) []int {
-	at := make([]int, len(seqs.Lengths))
+// starts returns the first row of each sequence, until the tape is reset.
+func (tp *Tape) starts(seqs Sequences) []int {
+	at := tp.ints.take(len(seqs.Lengths))
 	row := 0
 	for i, n := range seqs.Lengths {
 		at[i] = row
@@ -255,41 +292,33 @@ func attend(a attendArgs, scores []float32) {
 	}
 }
 
-// attentionBackward recomputes the scores block by block. A task is one key-value
-// head of one sequence, so that its query heads add to dk and dv in a fixed order.
-func (tp *Tape) attentionBackward(q, k, v, out, lse *Value, dout []float32, h Heads, seqs Sequences, starts []int) {
-	hd, group := q.Cols/h.Q, h.Q/h.KV
-	dq, dk, dv := tp.alloc(Scratch, len(q.Data)), tp.zeros(Scratch, len(k.Data)), tp.zeros(Scratch, len(v.Data))
-	kernel.Parallel(len(seqs.Lengths)*h.KV, 1, func(lo, hi int) {
-		p, ds := tp.alloc(Scratch, queryBlock*keyBlock), tp.alloc(Scratch, queryBlock*keyBlock)
+// backward recomputes the scores block by block. A task is one key-value head of one
+// sequence, so that its query heads add to dk and dv in a fixed order.
+func (o *attention) backward(dout []float32) {
+	tp := o.tp
+	o.dout, o.dq = dout, tp.alloc(Scratch, len(o.q.Data))
+	o.dk, o.dv = tp.zeros(Scratch, len(o.k.Data)), tp.zeros(Scratch, len(o.v.Data))
+	kernel.Spread(len(o.seqs.Lengths)*o.heads.KV, 1, *o, func(o *attention, lo, hi int) {
+		p, ds := o.tp.alloc(Scratch, queryBlock*keyBlock), o.tp.alloc(Scratch, queryBlock*keyBlock)
+		h, hd := o.heads, o.q.Cols/o.heads.Q
+		group := h.Q / h.KV
 		for task := lo; task < hi; task++ {
 			s, kv := task/h.KV, task%h.KV
-			if seqs.Lengths[s] == 0 {
+			if o.seqs.Lengths[s] == 0 {
 				continue
 			}
-			at, n := starts[s], seqs.Lengths[s]
-			kat := at*k.Cols + kv*hd
+			kat := o.starts[s]*o.k.Cols + kv*hd
 			for head := kv * group; head < (kv+1)*group; head++ {
-				qat := at*q.Cols + head*hd
-				attendBackward(attendArgs{
-					q: q.Data[qat:], out: out.Data[qat:], ldq: q.Cols, k: k.Data[kat:], v: v.Data[kat:], ldk: k.Cols,
-					n: n, hd: hd, heads: h, lse: lse.Data[head*q.Rows+at:],
-				}, dout[qat:], dq[qat:], dk[kat:], dv[kat:], p, ds)
+				qat := o.starts[s]*o.q.Cols + head*hd
+				attendBackward(o.head(s, head), o.dout[qat:], o.dq[qat:], o.dk[kat:], o.dv[kat:], p, ds)
 			}
 		}
-		tp.release(Scratch, p)
-		tp.release(Scratch, ds)
+		o.tp.release(Scratch, p)
+		o.tp.release(Scratch, ds)
 	})
-	for _, side := range []struct {
-		v *Value
-		d []float32
-	}{{q, dq}, {k, dk}, {v, dv}} {
-		if side.v.needs {
-			tp.give(side.v, side.d)
-		} else {
-			tp.release(Scratch, side.d)
-		}
-	}
+	tp.giveNeeded(o.q, o.dq)
+	tp.giveNeeded(o.k, o.dk)
+	tp.giveNeeded(o.v, o.dv)
 }
 
 // attendBackward adds one head's gradients, with P = exp(scale·q kᵀ − lse):

@@ -15,25 +15,32 @@ func (tp *Tape) Sub(x, y *Value) *Value { return tp.addScaled(x, y, -1) }
 func (tp *Tape) addScaled(x, y *Value, scale float32) *Value {
 	rows, cols := broadcast("Add", x, y)
 	z := tp.newValue(rows, cols)
-	parallelRows(rows, cols, func(r int) {
-		dst := z.row(r)
-		expandRow(dst, x, r)
-		if y.Cols == cols {
-			kernel.Axpy(scale, y.rowOf(r), dst)
-			return
-		}
-		v := scale * y.rowOf(r)[0]
-		for i := range dst {
-			dst[i] += v
+	type operands struct {
+		z, x, y *Value
+		scale   float32
+	}
+	o := operands{z, x, y, scale}
+	kernel.Spread(rows, rowGrain(cols), o, func(o *operands, lo, hi int) {
+		for r := lo; r < hi; r++ {
+			dst := o.z.row(r)
+			expandRow(dst, o.x, r)
+			if o.y.Cols == len(dst) {
+				kernel.Axpy(o.scale, o.y.rowOf(r), dst)
+				continue
+			}
+			v := o.scale * o.y.rowOf(r)[0]
+			for i := range dst {
+				dst[i] += v
+			}
 		}
 	})
 	if tp.needsAny(x, y) {
-		tp.record(z, nil, func(dz []float32) {
-			if x.needs {
-				tp.reduceInto(x, 1, dz, rows, cols)
+		record(tp, z, nil, o, func(tp *Tape, o *operands, dz []float32) {
+			if o.x.needs {
+				tp.reduceInto(o.x, 1, dz, o.z.Rows, o.z.Cols)
 			}
-			if y.needs {
-				tp.reduceInto(y, scale, dz, rows, cols)
+			if o.y.needs {
+				tp.reduceInto(o.y, o.scale, dz, o.z.Rows, o.z.Cols)
 			}
 		})
 	}
@@ -46,9 +53,9 @@ func (tp *Tape) addScaled(x, y *Value, scale float32) *Value {
 func (tp *Tape) AddTo(x, y *Value) *Value {
 	mustShape("AddTo", y, x.Rows, x.Cols)
 	z := tp.take(y)
-	parallelVec(len(z.Data), func(lo, hi int) { kernel.Axpy(1, x.Data[lo:hi], z.Data[lo:hi]) })
+	axpy(1, x.Data, z.Data)
 	if tp.needsAny(x) {
-		tp.record(z, nil, func(dz []float32) { tp.contribute(x, 1, dz) })
+		record(tp, z, nil, x, func(tp *Tape, x **Value, dz []float32) { tp.contribute(*x, 1, dz) })
 	}
 	tp.passOn(z, y)
 	tp.tangent(z, func() *Value { return tp.plus(x.tan, y.tan) })
@@ -59,35 +66,26 @@ func (tp *Tape) AddTo(x, y *Value) *Value {
 func (tp *Tape) Mul(x, y *Value) *Value {
 	rows, cols := broadcast("Mul", x, y)
 	z := tp.newValue(rows, cols)
-	parallelRows(rows, cols, func(r int) {
-		dst := z.row(r)
-		expandRow(dst, x, r)
-		mulRow(dst, y, r)
+	type operands struct{ z, x, y *Value }
+	o := operands{z, x, y}
+	kernel.Spread(rows, rowGrain(cols), o, func(o *operands, lo, hi int) {
+		for r := lo; r < hi; r++ {
+			expandRow(o.z.row(r), o.x, r)
+			mulRow(o.z.row(r), o.y, r)
+		}
 	})
 	if tp.needsAny(x, y) {
-		var saved []*Value
-		if x.needs {
-			saved = append(saved, y)
-		}
-		if y.needs {
-			saved = append(saved, x)
-		}
-		tp.record(z, nil, func(dz []float32) {
-			part := tp.alloc(Scratch, rows*cols)
-			for _, side := range [2][2]*Value{{x, y}, {y, x}} {
+		record(tp, z, nil, o, func(tp *Tape, o *operands, dz []float32) {
+			part := tp.alloc(Scratch, len(dz))
+			for _, side := range [2][2]*Value{{o.x, o.y}, {o.y, o.x}} {
 				to, other := side[0], side[1]
-				if !to.needs {
-					continue
+				if to.needs {
+					mulRows(part, dz, other, o.z.Rows, o.z.Cols)
+					tp.reduceInto(to, 1, part, o.z.Rows, o.z.Cols)
 				}
-				parallelRows(rows, cols, func(r int) {
-					row := part[r*cols : (r+1)*cols]
-					copy(row, dz[r*cols:])
-					mulRow(row, other, r)
-				})
-				tp.reduceInto(to, 1, part, rows, cols)
 			}
 			tp.release(Scratch, part)
-		}, saved...)
+		}, crossed(x, y)...)
 	}
 	tp.tangent(z, func() (t *Value) {
 		if x.tan != nil {
@@ -104,12 +102,17 @@ func (tp *Tape) Mul(x, y *Value) *Value {
 // Scale returns a·x.
 func (tp *Tape) Scale(x *Value, a float32) *Value {
 	z := tp.newValue(x.Rows, x.Cols)
-	parallelVec(len(z.Data), func(lo, hi int) {
-		copy(z.Data[lo:hi], x.Data[lo:hi])
-		kernel.Scale(a, z.Data[lo:hi])
+	type operands struct {
+		z, x *Value
+		a    float32
+	}
+	o := operands{z, x, a}
+	kernel.Spread(len(z.Data), vecGrain, o, func(o *operands, lo, hi int) {
+		copy(o.z.Data[lo:hi], o.x.Data[lo:hi])
+		kernel.Scale(o.a, o.z.Data[lo:hi])
 	})
 	if tp.needsAny(x) {
-		tp.record(z, nil, func(dz []float32) { tp.contribute(x, a, dz) })
+		record(tp, z, nil, o, func(tp *Tape, o *operands, dz []float32) { tp.contribute(o.x, o.a, dz) })
 	}
 	tp.linearTangent(z, x, func(t *Value) *Value { return tp.Scale(t, a) })
 	return z
@@ -142,6 +145,22 @@ func mulRow(dst []float32, y *Value, r int) {
 		return
 	}
 	kernel.Scale(y.rowOf(r)[0], dst)
+}
+
+// mulRows writes x [rows, cols] times y, which may repeat, to dst.
+func mulRows(dst, x []float32, y *Value, rows, cols int) {
+	type operands struct {
+		dst, x []float32
+		y      *Value
+		cols   int
+	}
+	kernel.Spread(rows, rowGrain(cols), operands{dst, x, y, cols}, func(o *operands, lo, hi int) {
+		for r := lo; r < hi; r++ {
+			row := o.dst[r*o.cols : (r+1)*o.cols]
+			copy(row, o.x[r*o.cols:])
+			mulRow(row, o.y, r)
+		}
+	})
 }
 
 func broadcast(op string, x, y *Value) (rows, cols int) {
@@ -179,8 +198,11 @@ func (tp *Tape) reduceInto(v *Value, scale float32, d []float32, rows, cols int)
 	}
 }
 
+// rowGrain is how many rows of a loop over rows are worth a thread's call.
+func rowGrain(cols int) int { return 1 + vecGrain/max(cols, 1) }
+
 func parallelRows(rows, cols int, f func(r int)) {
-	kernel.Parallel(rows, 1+(1<<14)/max(cols, 1), func(lo, hi int) {
+	kernel.Parallel(rows, rowGrain(cols), func(lo, hi int) {
 		for r := lo; r < hi; r++ {
 			f(r)
 		}
@@ -195,23 +217,23 @@ func (tp *Tape) SiLUMul(gate, up *Value) *Value {
 		return tp.spelledSiLUMul(gate, up)
 	}
 	z := tp.newValue(gate.Rows, gate.Cols)
-	parallelVec(len(z.Data), func(lo, hi int) { kernel.SiLUMul(z.Data[lo:hi], gate.Data[lo:hi], up.Data[lo:hi]) })
+	type operands struct {
+		gate, up *Value
+		dst      []float32    // forward
+		dz       []float32    // backward
+		d        [2][]float32 // of gate and of up
+	}
+	kernel.Spread(len(z.Data), vecGrain, operands{gate: gate, up: up, dst: z.Data}, func(o *operands, lo, hi int) {
+		kernel.SiLUMul(o.dst[lo:hi], o.gate.Data[lo:hi], o.up.Data[lo:hi])
+	})
 	if tp.needsAny(gate, up) {
-		tp.record(z, nil, func(dz []float32) {
-			dg, du := tp.alloc(Scratch, len(dz)), tp.alloc(Scratch, len(dz))
-			parallelVec(len(dz), func(lo, hi int) {
-				kernel.SiLUMulBackward(dg[lo:hi], du[lo:hi], dz[lo:hi], gate.Data[lo:hi], up.Data[lo:hi])
+		record(tp, z, nil, operands{gate: gate, up: up}, func(tp *Tape, o *operands, dz []float32) {
+			o.dz, o.d = dz, [2][]float32{tp.alloc(Scratch, len(dz)), tp.alloc(Scratch, len(dz))}
+			kernel.Spread(len(dz), vecGrain, *o, func(o *operands, lo, hi int) {
+				kernel.SiLUMulBackward(o.d[0][lo:hi], o.d[1][lo:hi], o.dz[lo:hi], o.gate.Data[lo:hi], o.up.Data[lo:hi])
 			})
-			for _, side := range []struct {
-				v *Value
-				d []float32
-			}{{gate, dg}, {up, du}} {
-				if side.v.needs {
-					tp.give(side.v, side.d)
-				} else {
-					tp.release(Scratch, side.d)
-				}
-			}
+			tp.giveNeeded(o.gate, o.d[0])
+			tp.giveNeeded(o.up, o.d[1])
 		}, gate, up)
 	}
 	return z
@@ -230,30 +252,41 @@ func (tp *Tape) Dropout(x *Value, p float32) *Value {
 
 // dropped is Dropout by the mask that seed stands for.
 func (tp *Tape) dropped(x *Value, p float32, seed uint64) *Value {
-	limit := uint64(float64(p) * (1 << 32))
-	keep := 1 / (1 - p)
-	apply := func(dst, src []float32) {
-		parallelVec(len(dst), func(lo, hi int) {
-			for i := lo; i < hi; i++ {
-				if mix(seed+uint64(i))>>32 >= limit {
-					dst[i] = src[i] * keep
-				} else {
-					dst[i] = 0
-				}
-			}
-		})
-	}
 	z := tp.newValue(x.Rows, x.Cols)
-	apply(z.Data, x.Data)
+	drop(z.Data, x.Data, p, seed)
 	if tp.needsAny(x) {
-		tp.record(z, nil, func(dz []float32) {
+		type operands struct {
+			x    *Value
+			p    float32
+			seed uint64
+		}
+		record(tp, z, nil, operands{x, p, seed}, func(tp *Tape, o *operands, dz []float32) {
 			dx := tp.alloc(Scratch, len(dz))
-			apply(dx, dz)
-			tp.give(x, dx)
+			drop(dx, dz, o.p, o.seed)
+			tp.give(o.x, dx)
 		})
 	}
 	tp.linearTangent(z, x, func(t *Value) *Value { return tp.dropped(t, p, seed) })
 	return z
+}
+
+// drop writes src to dst, zero where the mask that seed stands for says so.
+func drop(dst, src []float32, p float32, seed uint64) {
+	type operands struct {
+		dst, src    []float32
+		keep        float32
+		limit, seed uint64
+	}
+	o := operands{dst, src, 1 / (1 - p), uint64(float64(p) * (1 << 32)), seed}
+	kernel.Spread(len(dst), vecGrain, o, func(o *operands, lo, hi int) {
+		for i := lo; i < hi; i++ {
+			if mix(o.seed+uint64(i))>>32 >= o.limit {
+				o.dst[i] = o.src[i] * o.keep
+			} else {
+				o.dst[i] = 0
+			}
+		}
+	})
 }
 
 // mix is the finaliser of SplitMix64 (Steele, Lea, Flood 2014).

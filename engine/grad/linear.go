@@ -2,6 +2,7 @@ package grad
 
 import (
 	"fmt"
+	"slices"
 
 	"tare/engine/tensor/kernel"
 )
@@ -63,9 +64,14 @@ func (tp *Tape) linearMoved(t, x *Value, w *Param, scale float32) *Value {
 }
 
 func (tp *Tape) recordLinear(y, x *Value, w *Param, scale float32) {
+	type operands struct {
+		x, keep *Value
+		w       *Param
+		scale   float32
+	}
 	if !w.Trains() {
 		if tp.needsAny(x) {
-			tp.record(y, nil, func(dy []float32) { tp.linearInput(x, w, dy, scale) })
+			record(tp, y, nil, operands{x, nil, w, scale}, func(tp *Tape, o *operands, dy []float32) { tp.linearInput(o.x, o.w, dy, o.scale) })
 		}
 		return
 	}
@@ -73,9 +79,9 @@ func (tp *Tape) recordLinear(y, x *Value, w *Param, scale float32) {
 	if w.Part.Kind == Columns && tp.recording {
 		keep = tp.Scope(func() *Value { return tp.gatherCols(x, w.Part.Index) })
 	}
-	tp.record(y, w, func(dy []float32) {
-		tp.linearInput(x, w, dy, scale)
-		tp.linearWeight(keep, w, dy, scale)
+	record(tp, y, w, operands{x, keep, w, scale}, func(tp *Tape, o *operands, dy []float32) {
+		tp.linearInput(o.x, o.w, dy, o.scale)
+		tp.linearWeight(o.keep, o.w, dy, o.scale)
 	}, keep)
 	if keep != x {
 		tp.close(keep)
@@ -146,11 +152,16 @@ func (tp *Tape) gatherCols(x *Value, index []int) *Value {
 }
 
 func gatherColumns(dst, src []float32, rows, cols int, index []int) {
-	n := len(index)
-	kernel.Parallel(rows, 1+(1<<14)/max(n, 1), func(lo, hi int) {
+	type operands struct {
+		dst, src []float32
+		cols     int
+		index    []int
+	}
+	kernel.Spread(rows, rowGrain(len(index)), operands{dst, src, cols, index}, func(o *operands, lo, hi int) {
+		n := len(o.index)
 		for r := lo; r < hi; r++ {
-			from, to := src[r*cols:(r+1)*cols], dst[r*n:(r+1)*n]
-			for i, c := range index {
+			from, to := o.src[r*o.cols:(r+1)*o.cols], o.dst[r*n:(r+1)*n]
+			for i, c := range o.index {
 				to[i] = from[c]
 			}
 		}
@@ -161,14 +172,19 @@ func gatherColumns(dst, src []float32, rows, cols int, index []int) {
 func (tp *Tape) Columns(x *Value, index []int) *Value {
 	y := tp.gatherCols(x, index)
 	if tp.needsAny(x) {
-		tp.record(y, nil, func(dy []float32) {
-			dx, add := tp.into(x)
+		type operands struct {
+			x     *Value
+			index []int
+		}
+		record(tp, y, nil, operands{x, index}, func(tp *Tape, o *operands, dy []float32) {
+			dx, add := tp.into(o.x)
 			if !add {
 				clear(dx)
 			}
-			for r := range x.Rows {
-				row, g := dx[r*x.Cols:(r+1)*x.Cols], dy[r*len(index):]
-				for i, c := range index {
+			cols := o.x.Cols
+			for r := range o.x.Rows {
+				row, g := dx[r*cols:(r+1)*cols], dy[r*len(o.index):]
+				for i, c := range o.index {
 					row[c] += g[i]
 				}
 			}
@@ -191,11 +207,14 @@ func (tp *Tape) LinearFixed(x *Value, w kernel.Operand, out, in int) *Value {
 	}
 	kernel.Gemm(y.Data, out, x.Rows, out, in, x.operand(false), w, kernel.GemmOptions{BF16: tp.BF16})
 	if tp.needsAny(x) {
-		back := w
-		back.Trans = !w.Trans
-		tp.record(y, nil, func(dy []float32) {
-			dx, add := tp.into(x)
-			kernel.Gemm(dx, in, x.Rows, in, out, dense(dy, out, false), back, kernel.GemmOptions{Accumulate: add, BF16: tp.BF16})
+		type operands struct {
+			x *Value
+			w kernel.Operand // transposed
+		}
+		record(tp, y, nil, operands{x, trans(w)}, func(tp *Tape, o *operands, dy []float32) {
+			dx, add := tp.into(o.x)
+			in, out := o.x.Cols, len(dy)/max(o.x.Rows, 1)
+			kernel.Gemm(dx, in, o.x.Rows, in, out, dense(dy, out, false), o.w, kernel.GemmOptions{Accumulate: add, BF16: tp.BF16})
 		})
 	}
 	tp.linearTangent(y, x, func(t *Value) *Value { return tp.LinearFixed(t, w, out, in) })
@@ -244,19 +263,18 @@ func (tp *Tape) recordMatMul(y, a, b *Value, transA, transB bool, scale float32)
 	if !tp.needsAny(a, b) {
 		return
 	}
-	m, k := dims(a, transA)
-	n := y.Cols
-	var saved []*Value
-	if a.needs {
-		saved = append(saved, b)
+	type operands struct {
+		a, b           *Value
+		transA, transB bool
+		scale          float32
 	}
-	if b.needs {
-		saved = append(saved, a)
-	}
-	tp.record(y, nil, func(dy []float32) {
+	record(tp, y, nil, operands{a, b, transA, transB, scale}, func(tp *Tape, p *operands, dy []float32) {
+		a, b, transA, transB := p.a, p.b, p.transA, p.transB
+		m, k := dims(a, transA)
+		_, n := dims(b, transB)
 		if a.needs { // d op(a) = dy op(b)ᵀ
 			da, add := tp.into(a)
-			o := kernel.GemmOptions{Accumulate: add, Alpha: scale, BF16: tp.BF16}
+			o := kernel.GemmOptions{Accumulate: add, Alpha: p.scale, BF16: tp.BF16}
 			if transA {
 				kernel.Gemm(da, m, k, m, n, b.operand(transB), dense(dy, n, true), o)
 			} else {
@@ -265,14 +283,26 @@ func (tp *Tape) recordMatMul(y, a, b *Value, transA, transB bool, scale float32)
 		}
 		if b.needs { // d op(b) = op(a)ᵀ dy
 			db, add := tp.into(b)
-			o := kernel.GemmOptions{Accumulate: add, Alpha: scale, BF16: tp.BF16}
+			o := kernel.GemmOptions{Accumulate: add, Alpha: p.scale, BF16: tp.BF16}
 			if transB {
 				kernel.Gemm(db, k, n, k, m, dense(dy, n, true), a.operand(transA), o)
 			} else {
 				kernel.Gemm(db, n, k, n, m, a.operand(!transA), dense(dy, n, false), o)
 			}
 		}
-	}, saved...)
+	}, crossed(a, b)...)
+}
+
+// crossed returns what the backward of a product a·b reads: of each, if the other needs a
+// gradient. It is inlined, so that the list stays on the stack.
+func crossed(a, b *Value) []*Value {
+	switch {
+	case a.needs && b.needs:
+		return []*Value{b, a}
+	case a.needs:
+		return []*Value{b}
+	}
+	return []*Value{a}
 }
 
 func dims(v *Value, trans bool) (int, int) {
@@ -299,41 +329,40 @@ func mustShape(op string, x *Value, rows, cols int) {
 func (tp *Tape) Embed(ids []int32, w *Param) *Value {
 	vocab, d := w.rowsCols()
 	y := tp.newValue(len(ids), d)
-	kernel.Parallel(len(ids), 1+(1<<13)/d, func(lo, hi int) {
+	type operands struct {
+		y        *Value
+		ids      []int32
+		w        *Param
+		vocab, d int
+	}
+	o := operands{y, ids, w, vocab, d}
+	kernel.Spread(len(ids), 1+(1<<13)/d, o, func(o *operands, lo, hi int) {
 		for i := lo; i < hi; i++ {
-			if err := w.Value.ReadF32(y.Data[i*d:(i+1)*d], int(ids[i])*d); err != nil {
-				panic(fmt.Sprintf("grad: Embed %s: id %d of %d rows: %v", w.Name, ids[i], vocab, err))
+			if err := o.w.Value.ReadF32(o.y.row(i), int(o.ids[i])*o.d); err != nil {
+				panic(fmt.Sprintf("grad: Embed %s: id %d of %d rows: %v", o.w.Name, o.ids[i], o.vocab, err))
 			}
 		}
 	})
 	if !w.Trains() {
 		return y
 	}
-	var at map[int]int // trained row → its place in the gradient
-	switch w.Part.Kind {
-	case All:
-	case Rows:
-		at = make(map[int]int, len(w.Part.Index))
-		for i, r := range w.Part.Index {
-			at[r] = i
-		}
-	default:
+	if k := w.Part.Kind; k != All && k != Rows {
 		panic("grad: Embed trains whole tables or rows, not part of the columns of " + w.Name)
 	}
-	tp.record(y, w, func(dy []float32) {
-		g, add := tp.paramGrad(w)
+	record(tp, y, w, o, func(tp *Tape, o *operands, dy []float32) {
+		g, add := tp.paramGrad(o.w)
 		if !add {
 			clear(g)
 		}
-		for i, id := range ids {
-			row := int(id)
-			if at != nil {
-				var ok bool
-				if row, ok = at[row]; !ok {
-					continue
-				}
+		d := o.d
+		for i, id := range o.ids {
+			row, trains := int(id), true
+			if o.w.Part.Kind == Rows {
+				row, trains = slices.BinarySearch(o.w.Part.Index, row)
 			}
-			kernel.Axpy(1, dy[i*d:(i+1)*d], g[row*d:(row+1)*d])
+			if trains {
+				kernel.Axpy(1, dy[i*d:(i+1)*d], g[row*d:(row+1)*d])
+			}
 		}
 	})
 	tp.tangent(y, func() *Value {

@@ -7,7 +7,7 @@ func (tp *Tape) RMSNorm(x *Value, w *Param, eps float32) *Value {
 	if tp.moving() {
 		return tp.spelledRMSNorm(x, w, 0, eps)
 	}
-	return tp.rmsNorm(x, w, &Value{Data: tp.weights(w)}, eps)
+	return tp.rmsNorm(x, w, tp.constant(w), eps)
 }
 
 // RMSNormPlusOne returns x / rms(x) ⊙ (1 + w) by rows, w [d], as Gemma's norms do.
@@ -28,16 +28,21 @@ func (tp *Tape) rmsNorm(x *Value, w *Param, weight *Value, eps float32) *Value {
 	mustCols("RMSNorm "+w.Name, x, d)
 	z := tp.newValue(x.Rows, d)
 	rstd := tp.newValue(x.Rows, 1)
-	parallelRows(x.Rows, d, func(r int) { rstd.Data[r] = kernel.RMSNorm(z.row(r), x.row(r), weight.Data, eps) })
+	o := normed{x: x, z: z, weight: weight, stats: rstd, eps: eps}
+	kernel.Spread(x.Rows, rowGrain(d), o, func(o *normed, lo, hi int) {
+		for r := lo; r < hi; r++ {
+			o.stats.Data[r] = kernel.RMSNorm(o.z.row(r), o.x.row(r), o.weight.Data, o.eps)
+		}
+	})
 	if !tp.needsAny(x) && !w.Trains() || !tp.recording {
 		tp.count(w)
 		return z
 	}
-	tp.record(z, w, func(dz []float32) {
-		tp.normBackward(x, dz, w, d, func(r int, dx, dw []float32) {
-			kernel.RMSNormBackward(dx, dw, dz[r*d:(r+1)*d], x.row(r), weight.Data, rstd.Data[r])
-		})
-	}, x, rstd, weight)
+	o.w = w
+	o.row = func(o *normed, r int, dx, dw, dz []float32) {
+		kernel.RMSNormBackward(dx, dw, dz, o.x.row(r), o.weight.Data, o.stats.Data[r])
+	}
+	record(tp, z, w, o, normBackward, x, rstd, weight)
 	return z
 }
 
@@ -48,11 +53,14 @@ func (tp *Tape) LayerNorm(x *Value, w, b *Param, eps float32) *Value {
 	if tp.moving() {
 		return tp.spelledNorm(x, w, b, tp.rowMean, eps)
 	}
-	weight, bias := tp.weights(w), tp.weights(b)
 	z := tp.newValue(x.Rows, d)
 	stats := tp.newValue(x.Rows, 2)
-	parallelRows(x.Rows, d, func(r int) {
-		stats.Data[2*r], stats.Data[2*r+1] = kernel.LayerNorm(z.row(r), x.row(r), weight, bias, eps)
+	o := normed{x: x, z: z, weight: tp.constant(w), bias: tp.weights(b), stats: stats, eps: eps}
+	kernel.Spread(x.Rows, rowGrain(d), o, func(o *normed, lo, hi int) {
+		for r := lo; r < hi; r++ {
+			s := o.stats.row(r)
+			s[0], s[1] = kernel.LayerNorm(o.z.row(r), o.x.row(r), o.weight.Data, o.bias, o.eps)
+		}
 	})
 	if !tp.needsAny(x) && !w.Trains() && !b.Trains() || !tp.recording {
 		tp.count(w)
@@ -60,53 +68,65 @@ func (tp *Tape) LayerNorm(x *Value, w, b *Param, eps float32) *Value {
 		return z
 	}
 	if b.Trains() { // the bias sees dz as it is; recorded first, so run last
-		tp.record(z, b, func(dz []float32) { tp.biasGrad(b, dz, x.Rows) })
+		record(tp, z, b, b, func(tp *Tape, b **Param, dz []float32) { tp.biasGrad(*b, dz) })
 	}
-	tp.record(z, w, func(dz []float32) {
-		tp.normBackward(x, dz, w, d, func(r int, dx, dw []float32) {
-			kernel.LayerNormBackward(dx, dw, nil, dz[r*d:(r+1)*d], x.row(r), weight, stats.Data[2*r], stats.Data[2*r+1])
-		})
-	}, x, stats)
+	o.w = w
+	o.row = func(o *normed, r int, dx, dw, dz []float32) {
+		s := o.stats.row(r)
+		kernel.LayerNormBackward(dx, dw, nil, dz, o.x.row(r), o.weight.Data, s[0], s[1])
+	}
+	record(tp, z, w, o, normBackward, x, stats)
 	if b.Trains() {
 		tp.nodes[len(tp.nodes)-1].keep = true
 	}
 	return z
 }
 
-// normBackward runs a norm's backward by rows. The weight's gradient is gathered
-// over fixed blocks of rows, so that its bits do not depend on the thread count.
-func (tp *Tape) normBackward(x *Value, dz []float32, w *Param, d int, row func(r int, dx, dw []float32)) {
-	const block = 64
-	blocks := (x.Rows + block - 1) / block
-	var dw []float32
+// normed is what a norm by rows and its backward read.
+type normed struct {
+	x, z, weight *Value
+	bias         []float32
+	stats        *Value // of each row
+	eps          float32
+
+	w          *Param
+	row        func(o *normed, r int, dx, dw, dz []float32) // the backward of a row
+	dz, dx, dw []float32                                    // dw is by blocks of rows, nil if w is frozen
+}
+
+// normBlock is how many rows a norm's weight gathers its gradient over at a time, so that
+// its bits do not depend on the thread count.
+const normBlock = 64
+
+// normBackward runs a norm's backward by rows.
+func normBackward(tp *Tape, o *normed, dz []float32) {
+	d, w := o.x.Cols, o.w
+	blocks := (o.x.Rows + normBlock - 1) / normBlock
+	o.dz, o.dx = dz, tp.alloc(Scratch, len(dz))
 	if w.Trains() {
-		dw = tp.zeros(Scratch, blocks*d)
+		o.dw = tp.zeros(Scratch, blocks*d)
 	}
-	dx := tp.alloc(Scratch, len(dz))
-	kernel.Parallel(blocks, 1, func(lo, hi int) {
+	kernel.Spread(blocks, 1, *o, func(o *normed, lo, hi int) {
+		d := o.x.Cols
 		for b := lo; b < hi; b++ {
 			var part []float32
-			if dw != nil {
-				part = dw[b*d : (b+1)*d]
+			if o.dw != nil {
+				part = o.dw[b*d : (b+1)*d]
 			}
-			for r := b * block; r < min((b+1)*block, x.Rows); r++ {
-				row(r, dx[r*d:(r+1)*d], part)
+			for r := b * normBlock; r < min((b+1)*normBlock, o.x.Rows); r++ {
+				o.row(o, r, o.dx[r*d:(r+1)*d], part, o.dz[r*d:(r+1)*d])
 			}
 		}
 	})
-	if x.needs {
-		tp.give(x, dx)
-	} else {
-		tp.release(Scratch, dx)
-	}
-	if dw != nil {
+	tp.giveNeeded(o.x, o.dx)
+	if w.Trains() {
 		g := tp.zeros(Scratch, d)
 		for b := range blocks {
-			kernel.Add(g, g, dw[b*d:(b+1)*d])
+			kernel.Add(g, g, o.dw[b*d:(b+1)*d])
 		}
 		tp.addPart(w, g)
 		tp.release(Scratch, g)
-		tp.release(Scratch, dw)
+		tp.release(Scratch, o.dw)
 	}
 }
 
@@ -114,15 +134,23 @@ func (tp *Tape) normBackward(x *Value, dz []float32, w *Param, d int, row func(r
 func (tp *Tape) AddBias(x *Value, b *Param) *Value {
 	_, d := b.rowsCols()
 	mustCols("AddBias "+b.Name, x, d)
-	bias := tp.weights(b)
 	z := tp.take(x)
-	parallelRows(z.Rows, d, func(r int) { kernel.Add(z.row(r), z.row(r), bias) })
+	type operands struct {
+		z    *Value
+		bias []float32
+	}
+	kernel.Spread(z.Rows, rowGrain(d), operands{z, tp.weights(b)}, func(o *operands, lo, hi int) {
+		for r := lo; r < hi; r++ {
+			kernel.Add(o.z.row(r), o.z.row(r), o.bias)
+		}
+	})
 	if b.Trains() {
-		tp.record(z, b, func(dz []float32) {
+		record(tp, z, b, b, func(tp *Tape, b **Param, dz []float32) {
 			if tp.Watch != nil {
-				tp.watch(Factors{Param: b, DY: dz, Rows: z.Rows, DYCols: d, Scale: 1})
+				_, d := (*b).rowsCols()
+				tp.watch(Factors{Param: *b, DY: dz, Rows: len(dz) / d, DYCols: d, Scale: 1})
 			}
-			tp.biasGrad(b, dz, z.Rows)
+			tp.biasGrad(*b, dz)
 		})
 	}
 	tp.passOn(z, x)
@@ -135,11 +163,12 @@ func (tp *Tape) AddBias(x *Value, b *Param) *Value {
 	return z
 }
 
-func (tp *Tape) biasGrad(b *Param, dz []float32, rows int) {
+// biasGrad adds the sum of dz by rows to b's gradient.
+func (tp *Tape) biasGrad(b *Param, dz []float32) {
 	_, d := b.rowsCols()
 	g := tp.zeros(Scratch, d)
-	for r := range rows {
-		kernel.Add(g, g, dz[r*d:(r+1)*d])
+	for at := 0; at < len(dz); at += d {
+		kernel.Add(g, g, dz[at:at+d])
 	}
 	tp.addPart(b, g)
 	tp.release(Scratch, g)

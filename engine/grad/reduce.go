@@ -197,8 +197,17 @@ func (tp *Tape) CrossEntropy(logits *Value, targets []int32, denom float64) *Val
 		copy(logits.Data, from.Data)
 	}
 	losses := tp.alloc(Scratch, logits.Rows)
-	parallelRows(logits.Rows, logits.Cols, func(r int) {
-		losses[r] = rowCrossEntropy(logits.row(r), targets[r], float32(1/denom), needs)
+	type scores struct {
+		logits   *Value
+		targets  []int32
+		losses   []float32
+		scale    float32
+		gradient bool
+	}
+	kernel.Spread(logits.Rows, rowGrain(logits.Cols), scores{logits, targets, losses, float32(1 / denom), needs}, func(o *scores, lo, hi int) {
+		for r := lo; r < hi; r++ {
+			o.losses[r] = rowCrossEntropy(o.logits.row(r), o.targets[r], o.scale, o.gradient)
+		}
 	})
 	var s float64
 	for _, v := range losses {
@@ -207,7 +216,10 @@ func (tp *Tape) CrossEntropy(logits *Value, targets []int32, denom float64) *Val
 	tp.release(Scratch, losses)
 	z.Data[0] = float32(s / denom)
 	if needs {
-		tp.record(z, nil, func(dz []float32) { tp.contribute(from, dz[0], logits.Data) }, logits)
+		type operands struct{ from, logits *Value }
+		record(tp, z, nil, operands{from, logits}, func(tp *Tape, o *operands, dz []float32) {
+			tp.contribute(o.from, dz[0], o.logits.Data)
+		}, logits)
 	}
 	tp.linearTangent(z, from, func(t *Value) *Value { return tp.crossEntropySlope(from, t, targets, denom) })
 	return z
@@ -293,12 +305,16 @@ func (tp *Tape) ChunkedCrossEntropy(x *Value, targets []int32, denom float64, vo
 	tp.hold = wasHold
 	z.Data[0] = float32(total)
 	if recording {
-		tp.record(z, nil, func(dz []float32) {
+		type operands struct {
+			x  *Value
+			dx []float32
+		}
+		record(tp, z, nil, operands{x, dx}, func(tp *Tape, o *operands, dz []float32) {
 			if dz[0] != 1 {
 				panic("grad: a chunked loss was scaled; scale it through denom")
 			}
-			if dx != nil {
-				tp.give(x, dx)
+			if o.dx != nil {
+				tp.give(o.x, o.dx)
 			}
 			for _, p := range tp.deferred {
 				if p.uses == 0 {

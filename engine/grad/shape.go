@@ -24,16 +24,30 @@ func (tp *Tape) Reshape(x *Value, rows, cols int) *Value {
 func (tp *Tape) Slice(x *Value, lo, hi int) *Value {
 	n := hi - lo
 	z := tp.newValue(x.Rows, n)
-	parallelRows(x.Rows, n, func(r int) { copy(z.row(r), x.row(r)[lo:hi]) })
+	type operands struct {
+		z, x   *Value
+		lo, hi int
+		dx, dz []float32
+	}
+	o := operands{z: z, x: x, lo: lo, hi: hi}
+	kernel.Spread(x.Rows, rowGrain(n), o, func(o *operands, first, last int) {
+		for r := first; r < last; r++ {
+			copy(o.z.row(r), o.x.row(r)[o.lo:o.hi])
+		}
+	})
 	if tp.needsAny(x) {
-		tp.record(z, nil, func(dz []float32) {
-			dx, add := tp.into(x)
+		record(tp, z, nil, o, func(tp *Tape, o *operands, dz []float32) {
+			dx, add := tp.into(o.x)
 			if !add {
 				clear(dx)
 			}
-			parallelRows(x.Rows, n, func(r int) {
-				row := dx[r*x.Cols+lo : r*x.Cols+hi]
-				kernel.Add(row, row, dz[r*n:(r+1)*n])
+			o.dx, o.dz = dx, dz
+			kernel.Spread(o.x.Rows, rowGrain(o.hi-o.lo), *o, func(o *operands, first, last int) {
+				cols, n := o.x.Cols, o.hi-o.lo
+				for r := first; r < last; r++ {
+					row := o.dx[r*cols+o.lo : r*cols+o.hi]
+					kernel.Add(row, row, o.dz[r*n:(r+1)*n])
+				}
 			})
 		})
 	}

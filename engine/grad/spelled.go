@@ -104,7 +104,7 @@ func (tp *Tape) spelledAttention(q, k, v *Value, h Heads, seqs Sequences) *Value
 		q, k, v := tp.byHead(q, hd), tp.byHead(k, hd), tp.byHead(v, hd)
 		var outs []*Value
 		place, row := make([]int, q.Rows), 0 // of q's rows among those of outs
-		for s, start := range starts(seqs) {
+		for s, start := range tp.starts(seqs) {
 			n := seqs.Lengths[s]
 			hidden := tp.hidden(n, h)
 			for head := range h.Q {

@@ -210,7 +210,6 @@ func (tp *Tape) Use(p *Param) *Value {
 	return v
 }
 
-
 // addUse counts a use of a parameter that trains.
 func (tp *Tape) addUse(p *Param) {
 	p.uses++
@@ -310,6 +309,15 @@ func (tp *Tape) give(v *Value, buf []float32) {
 		copy(dst, buf)
 	}
 	tp.release(Scratch, buf)
+}
+
+// giveNeeded is give where a gradient flows to v.
+func (tp *Tape) giveNeeded(v *Value, buf []float32) {
+	if v.needs {
+		tp.give(v, buf)
+	} else {
+		tp.release(Scratch, buf)
+	}
 }
 
 // contribute adds scale·dy to v's gradient, leaving dy to its owner.
