@@ -45,12 +45,40 @@ func (b *Batch) add(tokens, targets []int32) {
 	b.Lengths = append(b.Lengths, len(tokens))
 }
 
+func (b *Batch) addExample(x Example) {
+	b.Tokens = append(b.Tokens, x.Tokens...)
+	b.Targets = x.appendTargets(b.Targets)
+	b.Lengths = append(b.Lengths, len(x.Tokens))
+}
+
 // Source gives batches for training. State is small JSON; a source of the same data
 // that restores it gives the batches that would have come next.
 type Source interface {
 	Next() (*Batch, error)
 	State() ([]byte, error)
 	Restore([]byte) error
+}
+
+// Reuser is a Source that takes a batch back when nobody will read it any more, to use
+// its memory for one that comes later.
+type Reuser interface{ Reuse(*Batch) }
+
+// spare holds the batches that were given back.
+type spare struct{ idle []*Batch }
+
+// Reuse implements Reuser.
+func (s *spare) Reuse(b *Batch) { s.idle = append(s.idle, b) }
+
+// empty returns a batch without sequences.
+func (s *spare) empty() *Batch {
+	n := len(s.idle)
+	if n == 0 {
+		return &Batch{}
+	}
+	b := s.idle[n-1]
+	s.idle = s.idle[:n-1]
+	b.Tokens, b.Targets, b.Lengths = b.Tokens[:0], b.Targets[:0], b.Lengths[:0]
+	return b
 }
 
 // cursor walks through shuffled items, epoch after epoch. Everything random in an

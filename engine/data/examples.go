@@ -13,22 +13,23 @@ type Example struct {
 	Prompt int
 }
 
-// targets returns the next token at every position, −1 where that is a token of the
+// appendTargets appends the next token at every position, −1 where that is a token of the
 // prompt and at the end.
-func (e Example) targets() []int32 {
-	out := make([]int32, len(e.Tokens))
-	for i := range out {
-		out[i] = -1
+func (e Example) appendTargets(to []int32) []int32 {
+	for i := range e.Tokens {
+		next := int32(-1)
 		if i+1 < len(e.Tokens) && i+1 >= e.Prompt {
-			out[i] = e.Tokens[i+1]
+			next = e.Tokens[i+1]
 		}
+		to = append(to, next)
 	}
-	return out
+	return to
 }
 
 // Examples is a Source over examples in shuffled order, every batch full.
 type Examples struct {
 	cursor
+	spare
 	examples []Example
 	batch    int
 }
@@ -49,10 +50,9 @@ func NewExamples(ex []Example, batch int, seed uint64) (*Examples, error) {
 
 // Next implements Source.
 func (e *Examples) Next() (*Batch, error) {
-	b := &Batch{}
+	b := e.empty()
 	for range e.batch {
-		x := e.examples[e.next()]
-		b.add(x.Tokens, x.targets())
+		b.addExample(e.examples[e.next()])
 	}
 	return b, nil
 }
@@ -67,7 +67,7 @@ func ExampleBatches(ex []Example, batch int) ([]*Batch, error) {
 		if i%batch == 0 {
 			batches = append(batches, &Batch{})
 		}
-		batches[len(batches)-1].add(x.Tokens, x.targets())
+		batches[len(batches)-1].addExample(x)
 	}
 	return batches, nil
 }

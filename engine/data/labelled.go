@@ -15,6 +15,10 @@ type Labelled struct {
 	width  int
 	batch  int
 	change func(row []float32, rng *rand.Rand)
+	pcg    rand.PCG
+
+	idleRows   [][]float32 // given back
+	idleLabels [][]int32
 }
 
 // NewLabelled returns batches of batch rows out of rows [len(labels), width].
@@ -40,19 +44,37 @@ func NewLabelled(rows []float32, labels []int32, batch int, seed uint64) (*Label
 // the seed, the epoch and the place in it alone.
 func (l *Labelled) Change(f func(row []float32, rng *rand.Rand)) { l.change = f }
 
-// Next returns the next batch: rows [batch, width], of which the caller is the owner,
-// and their labels.
+// Next returns the next batch: rows [batch, width], of which the caller is the owner
+// until it gives them to Reuse, and their labels.
 func (l *Labelled) Next() ([]float32, []int32) {
-	rows, labels := make([]float32, l.batch*l.width), make([]int32, l.batch)
+	rows, labels := l.buffers()
 	for i := range l.batch {
 		at := l.next()
 		row := rows[i*l.width : (i+1)*l.width]
 		copy(row, l.rows[at*l.width:])
 		labels[i] = l.labels[at]
 		if l.change != nil {
-			l.change(row, rand.New(rand.NewPCG(l.Seed+uint64(l.Epoch)<<32, ^uint64(l.Position))))
+			l.pcg.Seed(l.Seed+uint64(l.Epoch)<<32, ^uint64(l.Position))
+			l.change(row, rand.New(&l.pcg))
 		}
 	}
+	return rows, labels
+}
+
+// Reuse takes a batch back when nobody will read it any more, to use its memory for one
+// that comes later.
+func (l *Labelled) Reuse(rows []float32, labels []int32) {
+	l.idleRows, l.idleLabels = append(l.idleRows, rows), append(l.idleLabels, labels)
+}
+
+// buffers returns room for a batch.
+func (l *Labelled) buffers() ([]float32, []int32) {
+	n := len(l.idleRows)
+	if n == 0 {
+		return make([]float32, l.batch*l.width), make([]int32, l.batch)
+	}
+	rows, labels := l.idleRows[n-1], l.idleLabels[n-1]
+	l.idleRows, l.idleLabels = l.idleRows[:n-1], l.idleLabels[:n-1]
 	return rows, labels
 }
 

@@ -12,6 +12,7 @@ import (
 // and the bins are shuffled.
 type Packed struct {
 	cursor
+	spare
 	documents []Example
 	tokens    int
 	bins      [][]int // of the epoch: numbers of documents
@@ -41,11 +42,10 @@ func (p *Packed) begin(rng *rand.Rand) int {
 
 // Next implements Source.
 func (p *Packed) Next() (*Batch, error) {
-	b := &Batch{}
+	b := p.empty()
 	bin := p.next() // may begin an epoch, which packs anew
 	for _, i := range p.bins[bin] {
-		x := p.documents[i]
-		b.add(x.Tokens, x.targets())
+		b.addExample(p.documents[i])
 	}
 	return b, nil
 }

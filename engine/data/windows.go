@@ -10,6 +10,7 @@ import (
 // borders between windows move.
 type Windows struct {
 	cursor
+	spare
 	ids           []int32
 	length, batch int
 	offset        int // of the epoch's first window
@@ -35,7 +36,7 @@ func (w *Windows) begin(rng *rand.Rand) int {
 
 // Next implements Source.
 func (w *Windows) Next() (*Batch, error) {
-	b := &Batch{}
+	b := w.empty()
 	for range w.batch {
 		item := w.next() // may begin an epoch, which moves the offset
 		at := w.offset + item*w.length

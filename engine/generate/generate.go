@@ -61,6 +61,11 @@ type Session struct {
 	tape  *grad.Tape
 	cache *model.Cache
 	held  [][]int32 // the tokens whose keys and values the cache holds
+
+	// Kept from step to step.
+	offsets, last []int
+	next          []int32
+	sampler       sampler
 }
 
 // NewSession returns a session that holds nothing yet.
@@ -133,26 +138,27 @@ func (s *Session) Run(ctx context.Context, prompts [][]int32, o Options, emit fu
 	return out, nil
 }
 
-// step runs the tokens of the sequences that go on and draws one token for each.
+// step runs the tokens of the sequences that go on and draws one token for each, which
+// stand until the next step.
 func (s *Session) step(tokens []int32, lengths []int, o Options, rngs []*rand.Rand) []int32 {
-	var next []int32
-	seqs := s.cache.Next(lengths)
+	s.next, s.last = s.next[:0], s.last[:0]
+	s.offsets = append(s.offsets[:0], s.cache.Lengths()...)
+	seqs := grad.Sequences{Lengths: lengths, Offsets: s.offsets}
 	s.tape.NoGrad(func() {
 		s.tape.Scope(func() *grad.Value {
 			x := s.m.Hidden(s.tape, tokens, seqs, s.cache)
-			var last []int
 			row := 0
 			for _, n := range lengths {
 				row += n
 				if n > 0 {
-					last = append(last, row-1)
+					s.last = append(s.last, row-1)
 				}
 			}
-			logits := s.m.Logits(s.tape, s.tape.GatherRows(x, last))
+			logits := s.m.Logits(s.tape, s.tape.GatherRows(x, s.last))
 			k := 0
 			for i, n := range lengths {
 				if n > 0 {
-					next = append(next, Sample(logits.Data[k*logits.Cols:(k+1)*logits.Cols], o, rngs[i]))
+					s.next = append(s.next, s.sampler.draw(logits.Data[k*logits.Cols:(k+1)*logits.Cols], o, rngs[i]))
 					k++
 				}
 			}
@@ -165,7 +171,7 @@ func (s *Session) step(tokens []int32, lengths []int, o Options, rngs []*rand.Ra
 		tokens = tokens[n:]
 	}
 	s.tape.Reset()
-	return next
+	return s.next
 }
 
 // Sample draws a token from logits, which it leaves as they are.
@@ -173,6 +179,17 @@ func (s *Session) step(tokens []int32, lengths []int, o Options, rngs []*rand.Ra
 // only the likeliest that together have TopP of the probability (Holtzman et al.
 // 2020, arXiv:1904.09751), at least one.
 func Sample(logits []float32, o Options, rng *rand.Rand) int32 {
+	var s sampler
+	return s.draw(logits, o, rng)
+}
+
+// sampler holds what Sample works in: as much as there are logits.
+type sampler struct {
+	order []int32
+	probs []float64
+}
+
+func (s *sampler) draw(logits []float32, o Options, rng *rand.Rand) int32 {
 	if o.Temperature == 0 || o.TopK == 1 {
 		best := 0
 		for i, v := range logits {
@@ -182,10 +199,11 @@ func Sample(logits []float32, o Options, rng *rand.Rand) int32 {
 		}
 		return int32(best)
 	}
-	order := make([]int32, len(logits))
-	for i := range order {
-		order[i] = int32(i)
+	s.order = s.order[:0]
+	for i := range logits {
+		s.order = append(s.order, int32(i))
 	}
+	order := s.order
 	slices.SortStableFunc(order, func(a, b int32) int {
 		switch {
 		case logits[a] > logits[b]:
@@ -198,12 +216,14 @@ func Sample(logits []float32, o Options, rng *rand.Rand) int32 {
 	if o.TopK > 0 && o.TopK < len(order) {
 		order = order[:o.TopK]
 	}
-	probs := make([]float64, len(order))
+	s.probs = s.probs[:0]
 	var sum float64
-	for i, id := range order {
-		probs[i] = math.Exp((float64(logits[id]) - float64(logits[order[0]])) / o.Temperature)
-		sum += probs[i]
+	for _, id := range order {
+		p := math.Exp((float64(logits[id]) - float64(logits[order[0]])) / o.Temperature)
+		s.probs = append(s.probs, p)
+		sum += p
 	}
+	probs := s.probs
 	if o.TopP > 0 && o.TopP < 1 {
 		var mass float64
 		for i, p := range probs {

@@ -20,7 +20,7 @@ type Running struct {
 // running ones. It keeps x.
 func (tp *Tape) BatchNorm(x *Value, w, b *Param, run Running, eps float32, batch bool) *Value {
 	_, c := w.rowsCols()
-	mustCols("BatchNorm "+w.Name, x, c)
+	mustCols("BatchNorm", w, x, c)
 	if len(run.Mean) != c || len(run.Var) != c {
 		panic(fmt.Sprintf("grad: BatchNorm %s: running mean of %d and variance of %d for %d channels", w.Name, len(run.Mean), len(run.Var), c))
 	}
@@ -74,7 +74,7 @@ func (tp *Tape) BatchNorm(x *Value, w, b *Param, run Running, eps float32, batch
 // arXiv:1803.08494). It keeps x.
 func (tp *Tape) GroupNorm(x *Value, w, b *Param, g Grid, groups int, eps float32) *Value {
 	_, c := w.rowsCols()
-	mustShape("GroupNorm "+w.Name, x, g.Rows(), c)
+	mustShape("GroupNorm", w, x, g.Rows(), c)
 	if groups < 1 || c%groups != 0 {
 		panic(fmt.Sprintf("grad: GroupNorm %s: %d channels in %d groups", w.Name, c, groups))
 	}

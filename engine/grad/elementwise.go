@@ -51,7 +51,7 @@ func (tp *Tape) addScaled(x, y *Value, scale float32) *Value {
 // AddTo returns x + y for equal shapes in y's buffer, which y gives up: the
 // residual connection without a third buffer.
 func (tp *Tape) AddTo(x, y *Value) *Value {
-	mustShape("AddTo", y, x.Rows, x.Cols)
+	mustShape("AddTo", nil, y, x.Rows, x.Cols)
 	z := tp.take(y)
 	axpy(1, x.Data, z.Data)
 	if tp.needsAny(x) {
@@ -212,7 +212,7 @@ func parallelRows(rows, cols int, f func(r int)) {
 // SiLUMul returns SiLU(gate) ⊙ up, the heart of a gated MLP, keeping only its two
 // inputs.
 func (tp *Tape) SiLUMul(gate, up *Value) *Value {
-	mustShape("SiLUMul", up, gate.Rows, gate.Cols)
+	mustShape("SiLUMul", nil, up, gate.Rows, gate.Cols)
 	if tp.moving() {
 		return tp.spelledSiLUMul(gate, up)
 	}

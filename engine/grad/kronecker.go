@@ -22,7 +22,7 @@ func (tp *Tape) AddKronecker(y, x, u, v *Value, terms int) *Value {
 	if u.Rows%terms != 0 || v.Rows%terms != 0 || x.Cols != k.i1*k.i2 {
 		panic(fmt.Sprintf("grad: AddKronecker of %d terms [%d, %d] and [%d, %d] on [%d, %d]", terms, u.Rows, u.Cols, v.Rows, v.Cols, x.Rows, x.Cols))
 	}
-	mustShape("AddKronecker", y, x.Rows, k.o1*k.o2)
+	mustShape("AddKronecker", nil, y, x.Rows, k.o1*k.o2)
 	z := tp.take(y)
 	right := tp.alloc(Scratch, len(v.Data))
 	k.factor(right, v.Data)

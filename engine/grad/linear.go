@@ -21,7 +21,7 @@ func dense(data []float32, cols int, trans bool) kernel.Operand {
 // nothing if W is frozen, the columns if columns train, x itself otherwise.
 func (tp *Tape) Linear(x *Value, w *Param) *Value {
 	out, in := w.rowsCols()
-	mustCols("Linear "+w.Name, x, in)
+	mustCols("Linear", w, x, in)
 	y := tp.newValue(x.Rows, out)
 	if tp.rounds() {
 		if b := w.InBytes(); b != nil {
@@ -42,8 +42,8 @@ func (tp *Tape) rounds() bool { return tp.Int8 && !tp.Training() && !tp.moving()
 // AddLinear returns y + scale·x Wᵀ in y's buffer, which y gives up.
 func (tp *Tape) AddLinear(y, x *Value, w *Param, scale float32) *Value {
 	out, in := w.rowsCols()
-	mustCols("AddLinear "+w.Name, x, in)
-	mustShape("AddLinear "+w.Name, y, x.Rows, out)
+	mustCols("AddLinear", w, x, in)
+	mustShape("AddLinear", w, y, x.Rows, out)
 	z := tp.take(y)
 	kernel.Gemm(z.Data, out, x.Rows, out, in, x.operand(false), w.Value.Operand(true), kernel.GemmOptions{Accumulate: true, Alpha: scale, BF16: tp.BF16})
 	tp.recordLinear(z, x, w, scale)
@@ -199,7 +199,7 @@ func (tp *Tape) Columns(x *Value, index []int) *Value {
 // by the caller's choice of w.Trans = true. Nothing is kept. Without a gradient it may
 // be rounded, see Int8.
 func (tp *Tape) LinearFixed(x *Value, w kernel.Operand, out, in int) *Value {
-	mustCols("LinearFixed", x, in)
+	mustCols("LinearFixed", nil, x, in)
 	y := tp.newValue(x.Rows, out)
 	if tp.rounds() && w.Q4 != nil && w.Trans {
 		kernel.MulInt8(y.Data, out, x.Rows, out, in, x.Data, x.Cols, w.Q4)
@@ -239,7 +239,7 @@ func (tp *Tape) MatMul(a, b *Value, transA, transB bool) *Value {
 func (tp *Tape) AddMatMul(y, a, b *Value, transA, transB bool, scale float32) *Value {
 	m, k := dims(a, transA)
 	_, n := dims(b, transB)
-	mustShape("AddMatMul", y, m, n)
+	mustShape("AddMatMul", nil, y, m, n)
 	z := tp.take(y)
 	kernel.Gemm(z.Data, n, m, n, k, a.operand(transA), b.operand(transB), kernel.GemmOptions{Accumulate: true, Alpha: scale, BF16: tp.BF16})
 	tp.recordMatMul(z, a, b, transA, transB, scale)
@@ -312,16 +312,26 @@ func dims(v *Value, trans bool) (int, int) {
 	return v.Rows, v.Cols
 }
 
-func mustCols(op string, x *Value, cols int) {
+// mustCols panics when x does not have that many columns. p, if not nil, is named.
+func mustCols(op string, p *Param, x *Value, cols int) {
 	if x.Cols != cols {
-		panic(fmt.Sprintf("grad: %s: input [%d, %d], want %d columns", op, x.Rows, x.Cols, cols))
+		panic(fmt.Sprintf("grad: %s: input [%d, %d], want %d columns", of(op, p), x.Rows, x.Cols, cols))
 	}
 }
 
-func mustShape(op string, x *Value, rows, cols int) {
+// mustShape panics when x is not [rows, cols]. p, if not nil, is named.
+func mustShape(op string, p *Param, x *Value, rows, cols int) {
 	if x.Rows != rows || x.Cols != cols {
-		panic(fmt.Sprintf("grad: %s: got [%d, %d], want [%d, %d]", op, x.Rows, x.Cols, rows, cols))
+		panic(fmt.Sprintf("grad: %s: got [%d, %d], want [%d, %d]", of(op, p), x.Rows, x.Cols, rows, cols))
 	}
+}
+
+// of names an operation and its parameter, for messages.
+func of(op string, p *Param) string {
+	if p == nil {
+		return op
+	}
+	return op + " " + p.Name
 }
 
 // Embed returns the rows of the table w [vocab, d] named by ids. The gradient

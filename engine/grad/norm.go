@@ -25,7 +25,7 @@ func (tp *Tape) RMSNormPlusOne(x *Value, w *Param, eps float32) *Value {
 // rmsNorm multiplies by weight, whose gradient is w's.
 func (tp *Tape) rmsNorm(x *Value, w *Param, weight *Value, eps float32) *Value {
 	_, d := w.rowsCols()
-	mustCols("RMSNorm "+w.Name, x, d)
+	mustCols("RMSNorm", w, x, d)
 	z := tp.newValue(x.Rows, d)
 	rstd := tp.newValue(x.Rows, 1)
 	o := normed{x: x, z: z, weight: weight, stats: rstd, eps: eps}
@@ -49,7 +49,7 @@ func (tp *Tape) rmsNorm(x *Value, w *Param, weight *Value, eps float32) *Value {
 // LayerNorm returns (x − mean)/std ⊙ w + b by rows, w and b [d].
 func (tp *Tape) LayerNorm(x *Value, w, b *Param, eps float32) *Value {
 	_, d := w.rowsCols()
-	mustCols("LayerNorm "+w.Name, x, d)
+	mustCols("LayerNorm", w, x, d)
 	if tp.moving() {
 		return tp.spelledNorm(x, w, b, tp.rowMean, eps)
 	}
@@ -133,7 +133,7 @@ func normBackward(tp *Tape, o *normed, dz []float32) {
 // AddBias returns x + b by rows in x's buffer, which x gives up; b [d].
 func (tp *Tape) AddBias(x *Value, b *Param) *Value {
 	_, d := b.rowsCols()
-	mustCols("AddBias "+b.Name, x, d)
+	mustCols("AddBias", b, x, d)
 	z := tp.take(x)
 	type operands struct {
 		z    *Value

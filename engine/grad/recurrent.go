@@ -27,7 +27,7 @@ func (tp *Tape) Range(x *Value, lo, hi int) *Value {
 func (tp *Tape) Stack(parts ...*Value) *Value {
 	rows := 0
 	for _, p := range parts {
-		mustCols("Stack", p, parts[0].Cols)
+		mustCols("Stack", nil, p, parts[0].Cols)
 		rows += p.Rows
 	}
 	z := tp.newValue(rows, parts[0].Cols)
@@ -101,7 +101,7 @@ func (tp *Tape) LSTMGates(x *Value) *Value {
 // and the memory c.
 func (tp *Tape) LSTMCell(a, c *Value) *Value {
 	h := c.Cols
-	mustShape("LSTMCell", a, c.Rows, 4*h)
+	mustShape("LSTMCell", nil, a, c.Rows, 4*h)
 	if tp.moving() {
 		return tp.spelledLSTMCell(a, c)
 	}
@@ -141,7 +141,7 @@ func (tp *Tape) LSTMCell(a, c *Value) *Value {
 // the memory c.
 func (tp *Tape) LSTMOut(a, c *Value) *Value {
 	h := c.Cols
-	mustShape("LSTMOut", a, c.Rows, 4*h)
+	mustShape("LSTMOut", nil, a, c.Rows, 4*h)
 	if tp.moving() {
 		return tp.spelledLSTMOut(a, c)
 	}
@@ -195,8 +195,8 @@ func (tp *Tape) room(v *Value) (buf []float32, add bool) {
 // (Cho et al. 2014, arXiv:1406.1078, in PyTorch's form.)
 func (tp *Tape) GRUCell(x, s, h *Value) *Value {
 	n := h.Cols
-	mustShape("GRUCell", x, h.Rows, 3*n)
-	mustShape("GRUCell", s, h.Rows, 3*n)
+	mustShape("GRUCell", nil, x, h.Rows, 3*n)
+	mustShape("GRUCell", nil, s, h.Rows, 3*n)
 	if tp.moving() {
 		return tp.spelledGRU(x, s, h)
 	}

@@ -36,7 +36,7 @@ func (tp *Tape) spelledSiLUMul(gate, up *Value) *Value {
 // spelledRMSNorm returns x / √(mean x² + eps) ⊙ (w + plus).
 func (tp *Tape) spelledRMSNorm(x *Value, w *Param, plus, eps float32) *Value {
 	_, d := w.rowsCols()
-	mustCols("RMSNorm "+w.Name, x, d)
+	mustCols("RMSNorm", w, x, d)
 	return tp.Scope(func() *Value {
 		weight := tp.vector(w)
 		if plus != 0 {

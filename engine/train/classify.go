@@ -34,6 +34,13 @@ func (t *Classify) Next() (Batch, error) {
 	return &labelledBatch{t, rows, labels}, nil
 }
 
+// Release implements Releaser.
+func (t *Classify) Release(b Batch) {
+	if l, ok := b.(*labelledBatch); ok {
+		t.Source.Reuse(l.rows, l.labels)
+	}
+}
+
 // classifyState is what a saved run keeps: the position in the data, and buffers as
 // little-endian f32.
 type classifyState struct {

@@ -21,6 +21,14 @@ func (t *Language) Next() (Batch, error) {
 	return languageBatch{t.Model, b}, nil
 }
 
+// Release implements Releaser, for sources that use a batch's memory again.
+func (t *Language) Release(b Batch) {
+	s, reuses := t.Source.(data.Reuser)
+	if l, ok := b.(languageBatch); ok && reuses {
+		s.Reuse(l.b)
+	}
+}
+
 // State implements Task.
 func (t *Language) State() ([]byte, error) { return t.Source.State() }
 

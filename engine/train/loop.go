@@ -23,6 +23,10 @@ type Task interface {
 	Restore([]byte) error
 }
 
+// Releaser is a Task that takes a batch back when the step is done, to use its memory
+// for another. The loop calls it after the last of its hooks.
+type Releaser interface{ Release(Batch) }
+
 // Batch is one micro-batch.
 type Batch interface {
 	// Count returns how many terms the loss sums, the tokens with a target.
@@ -89,7 +93,9 @@ type Loop struct {
 	Norm  float64 // global gradient norm of the last step, when clipping
 	Count int     // counted terms of the last step
 
-	held map[*grad.Param][]float32 // gradients kept for accumulation or clipping
+	held    map[*grad.Param][]float32 // gradients kept for accumulation or clipping
+	batches []Batch                   // of the step
+	view    tensor.Tensor             // over a held gradient, for the optimizer
 }
 
 // Run steps until Options.Steps are done or ctx ends; then the loop stands between
@@ -122,22 +128,22 @@ func (l *Loop) step() error {
 	if err := each(l.Hooks, func(h StepBeginner) error { return h.BeginStep(l) }); err != nil {
 		return err
 	}
-	batches := make([]Batch, max(1, l.Options.Accumulate))
-	l.Count = 0
-	for i := range batches {
-		var err error
-		if batches[i], err = l.Task.Next(); err != nil {
+	l.batches, l.Count = l.batches[:0], 0
+	for range max(1, l.Options.Accumulate) {
+		b, err := l.Task.Next()
+		if err != nil {
 			return err
 		}
-		l.Count += batches[i].Count()
+		l.batches = append(l.batches, b)
+		l.Count += b.Count()
 	}
 	l.Tape.Seed(l.Options.Seed ^ uint64(l.Step+1)*0x9e3779b97f4a7c15)
-	sink := l.sinkFor(len(batches))
+	sink := l.sinkFor(len(l.batches))
 	l.Loss = 0
-	for _, b := range batches {
+	for _, b := range l.batches {
 		loss := b.Loss(l.Tape, float64(max(1, l.Count)))
 		l.Loss += float64(loss.Data[0])
-		loss = l.penalize(loss, len(batches))
+		loss = l.penalize(loss, len(l.batches))
 		if math.IsNaN(l.Loss) || math.IsInf(l.Loss, 0) {
 			l.Tape.Reset()
 			return diverged("the loss", l.Step+1, l.LR)
@@ -150,7 +156,13 @@ func (l *Loop) step() error {
 		return err
 	}
 	l.Step++
-	return each(l.Hooks, func(h StepEnder) error { return h.EndStep(l) })
+	err := each(l.Hooks, func(h StepEnder) error { return h.EndStep(l) })
+	if t, ok := l.Task.(Releaser); ok {
+		for _, b := range l.batches {
+			t.Release(b)
+		}
+	}
+	return err
 }
 
 func (l *Loop) penalize(loss *grad.Value, batches int) *grad.Value {
@@ -223,7 +235,8 @@ func (l *Loop) applyHeld() error {
 			continue
 		}
 		kernel.Scale(scale, g)
-		if err := l.apply(p, tensor.FromF32(g, p.PartShape()...)); err != nil {
+		l.view.SetF32(g, p.PartShape()...)
+		if err := l.apply(p, &l.view); err != nil {
 			return err
 		}
 		clear(g)

@@ -64,8 +64,12 @@ func (o *AdamW) Step(p *grad.Param, g *tensor.Tensor, lr float64) error {
 	}
 	return onPart(p, &o.buf, func(w []float32) {
 		gs, m, v := g.F32(), s.m.F32(), s.v.F32()
-		kernel.Parallel(len(w), 1<<14, func(lo, hi int) {
-			kernel.AdamW(w[lo:hi], gs[lo:hi], m[lo:hi], v[lo:hi], float32(lr), beta1, beta2, float32(or(o.Eps, 1e-8)), float32(decay), float32(c1), float32(c2))
+		type operands struct {
+			w, g, m, v                           []float32
+			lr, beta1, beta2, eps, decay, c1, c2 float32
+		}
+		kernel.Spread(len(w), 1<<14, operands{w, gs, m, v, float32(lr), beta1, beta2, float32(or(o.Eps, 1e-8)), float32(decay), float32(c1), float32(c2)}, func(o *operands, lo, hi int) {
+			kernel.AdamW(o.w[lo:hi], o.g[lo:hi], o.m[lo:hi], o.v[lo:hi], o.lr, o.beta1, o.beta2, o.eps, o.decay, o.c1, o.c2)
 		})
 	})
 }

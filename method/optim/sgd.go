@@ -45,21 +45,25 @@ func (o *SGD) Step(p *grad.Param, g *tensor.Tensor, lr float64) error {
 		b = v.F32()
 	}
 	return onPart(p, &o.buf, func(w []float32) {
-		d := g.F32()
-		kernel.Parallel(len(w), 1<<14, func(lo, hi int) {
-			w, d := w[lo:hi], d[lo:hi]
-			if decay != 0 {
-				kernel.Axpy(decay, w, d)
+		type operands struct {
+			w, d, b             []float32
+			lr, momentum, decay float32
+			first               bool
+		}
+		kernel.Spread(len(w), 1<<14, operands{w, g.F32(), b, float32(lr), float32(o.Momentum), decay, first}, func(o *operands, lo, hi int) {
+			w, d := o.w[lo:hi], o.d[lo:hi]
+			if o.decay != 0 {
+				kernel.Axpy(o.decay, w, d)
 			}
-			if b != nil {
-				b := b[lo:hi]
-				if !first {
-					kernel.Scale(float32(o.Momentum), b)
+			if o.b != nil {
+				b := o.b[lo:hi]
+				if !o.first {
+					kernel.Scale(o.momentum, b)
 				}
 				kernel.Axpy(1, d, b)
 				d = b
 			}
-			kernel.Axpy(-float32(lr), d, w)
+			kernel.Axpy(-o.lr, d, w)
 		})
 	})
 }
