@@ -169,7 +169,7 @@ func TestSizeIsTheNearest(t *testing.T) {
 			t.Fatal(err)
 		}
 		every := search()
-		every.name = s.name
+		every.name, every.start = s.name, s.start
 		for v := 1; v <= s.limit(); v++ {
 			every.count(v)
 		}

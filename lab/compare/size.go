@@ -217,9 +217,9 @@ func countTrained(m model.Causal, method string, options map[string]string, targ
 }
 
 // limit is the largest size that is tried: beyond the longest side of a layer a rank
-// means nothing.
+// means nothing, but to methods whose default is there.
 func (s *sizer) limit() int {
-	n := 1
+	n := max(1, s.start)
 	for _, l := range s.model.Linears() {
 		if l.Name != "lm_head" {
 			out, in := l.Weight.Dims()
@@ -230,7 +230,8 @@ func (s *sizer) limit() int {
 }
 
 // nearest returns the size whose count comes nearest to want: along the straight line
-// through two counts where that leads there, else by powers of two and between them.
+// through two counts where that leads there, else by powers of two, between them, and
+// about the best of them, since counts that are rounded up may fall as a size grows.
 func (s *sizer) nearest(want int64) (int, error) {
 	at := max(1, s.start)
 	if c := s.count(at); c.err == nil && c.n > 0 {
@@ -239,6 +240,10 @@ func (s *sizer) nearest(want int64) (int, error) {
 	best := s.best(want)
 	if best == 0 || math.Abs(float64(s.counts[best].n-want)) > 0.02*float64(want) {
 		s.sweep(want)
+		best = s.best(want)
+		for v := max(1, best-2); v <= min(best+2, s.limit()); v++ {
+			s.count(v)
+		}
 		best = s.best(want)
 	}
 	if best == 0 {
