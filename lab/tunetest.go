@@ -91,7 +91,7 @@ func (e Env) lengths() lengths {
 	if e.Quick {
 		return lengths{opticks: 24, opticksChoice: 8}
 	}
-	return lengths{opticks: 100, opticksChoice: 100, math: 250, mathChoice: 100}
+	return lengths{opticks: 100, opticksChoice: 100, math: 100, mathChoice: 60}
 }
 
 // run tunes and measures one arm with one seed, once for all experiments that have it.
@@ -177,16 +177,20 @@ func (t *tuneTest) opticks(a tuneArm, lr float64, steps int, split bundle.Split,
 	return tuning.New(r, t.folder, d, seed)
 }
 
-// math sets a run on word problems up.
-func (t *tuneTest) math(a tuneArm, lr float64, steps int, seed uint64) (run *tuning.Run, test []bundle.Problem, err error) {
+// problems are the word problems: to learn from, to choose by and to judge by.
+func problems() (learn, valid, test []bundle.Problem) {
+	return bundle.ArithmeticSplits(8000, mathQuestions, mathQuestions)
+}
+
+// math sets a run on word problems up, to be measured on those given.
+func (t *tuneTest) math(a tuneArm, lr float64, steps int, measured []bundle.Problem, seed uint64) (*tuning.Run, error) {
 	r := a.recipe(lr, steps, mathBatch, mathSeq)
-	learn, valid, test := bundle.ArithmeticSplits(8000, mathQuestions, mathQuestions)
-	d, err := tuning.RecordData(t.tok, bundle.Records(learn), bundle.Records(valid), r, -1, seed)
+	learn, _, _ := problems()
+	d, err := tuning.RecordData(t.tok, bundle.Records(learn), bundle.Records(measured), r, -1, seed)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	run, err = tuning.New(r, t.folder, d, seed)
-	return run, test, err
+	return tuning.New(r, t.folder, d, seed)
 }
 
 // arithmetic tunes the arm on word problems and adds its figures to extra.
@@ -195,7 +199,8 @@ func (t *tuneTest) arithmetic(ctx context.Context, e Env, a tuneArm, n lengths, 
 	if err != nil {
 		return err
 	}
-	run, test, err := t.math(a, lr, n.math, seed)
+	_, _, test := problems()
+	run, err := t.math(a, lr, n.math, test, seed)
 	if err != nil {
 		return err
 	}
@@ -261,7 +266,8 @@ func (t *tuneTest) trial(ctx context.Context, e Env, a tuneArm, domain string, l
 	if domain == "opticks" {
 		run, err = t.opticks(a, lr, steps, bundle.Valid, 0)
 	} else {
-		run, _, err = t.math(a, lr, steps, 0)
+		_, valid, _ := problems()
+		run, err = t.math(a, lr, steps, valid, 0)
 	}
 	if err != nil {
 		return 0, err
