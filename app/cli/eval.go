@@ -20,6 +20,7 @@ type evalVerb struct {
 	Adapter string   `placeholder:"DIR" help:"PEFT adapter folder to put on the model."`
 	Text    []string `sep:"none" placeholder:"FILE" help:"Text or JSON-lines files to measure the loss on, or bundled:source, bundled:opticks."`
 	Task    []string `sep:"none" placeholder:"NAME" help:"A task file (YAML or JSON lines, see below), arithmetic, or bundled:cloze."`
+	Data    []string `sep:"none" placeholder:"FILE" help:"What to measure a classifier on, as tare tune learns it: records of text and label, or a folder with a folder of images for each class."`
 	Seq     int      `placeholder:"N" help:"Tokens a window; without it the model's positions, at most 512."`
 	Limit   int      `placeholder:"N" help:"Most items of a task."`
 }
@@ -39,7 +40,8 @@ Examples:
   tare eval bundled
   tare eval path/to/model --adapter path/to/adapter --text heldout.txt
   tare eval bundled --task arithmetic --limit 100 --json
-  tare eval bundled --task bundled:cloze --task colours.yaml`
+  tare eval bundled --task bundled:cloze --task colours.yaml
+  tare eval path/to/bert-classifier --adapter path/to/adapter --data mails.csv`
 }
 
 // evaluated is the result as JSON.
@@ -83,6 +85,9 @@ const noEnd = -1
 func (v *evalVerb) Run(a *app) error {
 	if v.Seq < 0 || v.Limit < 0 {
 		return usagef("--seq %d, --limit %d: want 1 or more", v.Seq, v.Limit)
+	}
+	if len(v.Data) > 0 {
+		return v.classes(a)
 	}
 	if len(v.Text) == 0 && len(v.Task) == 0 {
 		if v.Model != bundled {

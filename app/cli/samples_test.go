@@ -7,6 +7,7 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -108,6 +109,17 @@ func TestTuneTellsTexts(t *testing.T) {
 	}
 	if _, right, err := eval.Classes(t.Context(), m, s, 2); err != nil || right != 1 {
 		t.Errorf("with the adapter %g of new texts are told right, %v", right, err)
+	}
+	var measured bytes.Buffer
+	if code := runIn(t, []string{"eval", dir, "--adapter", out, "--data", file, "--json"}, &measured); code != exitDone {
+		t.Fatalf("tare eval: exit code %d", code)
+	}
+	var report struct{ Samples []told }
+	if err := json.Unmarshal(measured.Bytes(), &report); err != nil || len(report.Samples) != 1 || report.Samples[0].Samples != len(rows) || report.Samples[0].Accuracy != 1 || math.Abs(report.Samples[0].Loss-last.Loss) > 1e-6 {
+		t.Errorf("measured from its files: %s, %v; training ended with a loss of %g", measured.Bytes(), err, last.Loss)
+	}
+	if code := runIn(t, []string{"eval", bundled, "--data", file}, &measured); code != exitUsage {
+		t.Errorf("a language model as a classifier: exit code %d", code)
 	}
 	whole := filepath.Join(t.TempDir(), "whole")
 	tuneJSON(t, dir, "--data", file, "--out", whole, "--method", "full")
