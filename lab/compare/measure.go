@@ -37,6 +37,8 @@ func Do(ctx context.Context, t Task) (Result, error) {
 	switch t.Kind {
 	case kindBase:
 		return k.base(ctx)
+	case kindSize:
+		return k.fit(ctx)
 	case kindPlan:
 		return k.plan(ctx)
 	case kindTrial, kindRun:
@@ -48,6 +50,9 @@ func Do(ctx context.Context, t Task) (Result, error) {
 func (k *desk) open() (err error) {
 	if k.folder, k.tok, _, err = openBase(k.task.Base); err != nil {
 		return err
+	}
+	if k.task.Kind == kindSize {
+		return nil
 	}
 	if k.set, err = openSet(k.task.Data.Name); err == nil && k.task.Source != "" {
 		err = k.openSource()

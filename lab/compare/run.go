@@ -19,6 +19,7 @@ import (
 	"tare/engine/model"
 	"tare/engine/tensor/kernel"
 	"tare/lab"
+	"tare/lab/tuning"
 	"tare/method/adapt"
 )
 
@@ -181,6 +182,9 @@ func (s *session) measure(ctx context.Context, c *Comparison) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s.total = len(s.r.Data) * (1 + len(s.r.Methods)*(1+usual+s.r.Seeds))
+	if s.r.Budget.Peak == 0 {
+		s.total += len(s.r.Methods)
+	}
 	c.Sets = make([]SetResult, len(s.r.Data))
 	for _, m := range s.r.Methods {
 		c.Rows = append(c.Rows, Row{Name: m.label(), Method: m.Name, asked: m, On: make([]Cell, len(s.r.Data))})
@@ -195,9 +199,10 @@ func (s *session) measure(ctx context.Context, c *Comparison) error {
 		})
 	}
 	for j := range c.Rows {
+		size := sync.OnceValues(func() (Result, error) { return s.size(ctx, c.Rows[j].asked) })
 		for i, d := range s.r.Data {
 			wg.Go(func() {
-				cell, err := s.cell(ctx, c.Rows[j].asked, d)
+				cell, err := s.cell(ctx, c.Rows[j].asked, size, d)
 				if c.Rows[j].On[i] = cell; err != nil {
 					cancel(err)
 				}
@@ -219,15 +224,37 @@ func (s *session) baseOf(ctx context.Context, d Data) (SetResult, error) {
 	return set, err
 }
 
+// size finds a method's size where data has no say in it.
+func (s *session) size(ctx context.Context, m Method) (Result, error) {
+	if s.r.Budget.Peak > 0 {
+		return Result{Options: m.Options}, nil
+	}
+	if m.Name == tuning.Full {
+		s.expect(-1)
+		return Result{}, nil
+	}
+	m.LR = 0
+	return s.do(ctx, Task{Kind: kindSize, Method: m, Budget: Budget{Trainable: s.r.Budget.Trainable}}, m.Name+", size", s.guess())
+}
+
 // cell plans a method on a set, chooses its learning rate and runs all seeds. Its error
 // ends the whole comparison; what befell its own tasks stands in the cell.
-func (s *session) cell(ctx context.Context, m Method, d Data) (Cell, error) {
+func (s *session) cell(ctx context.Context, m Method, sized func() (Result, error), d Data) (Cell, error) {
 	c := Cell{Set: d.Name}
 	name := m.Name + " on " + filepath.Base(d.Name)
-	plan, err := s.do(ctx, Task{Kind: kindPlan, Data: d, Method: m, Budget: s.r.Budget}, name+", plan", s.guess())
+	size, err := sized()
+	if err != nil || size.Unfit != "" {
+		s.expect(-1 - usual - s.r.Seeds)
+		return c.failed(ctx, err, size.Unfit)
+	}
+	trial := Method{Name: m.Name, Options: size.Options}
+	plan, err := s.do(ctx, Task{Kind: kindPlan, Data: d, Method: trial, Budget: Budget{Peak: s.r.Budget.Peak, Seconds: s.r.Budget.Seconds}}, name+", plan", s.guess())
 	if err != nil || plan.Unfit != "" {
 		s.expect(-usual - s.r.Seeds)
 		return c.failed(ctx, err, plan.Unfit)
+	}
+	if plan.Note == "" {
+		plan.Note = size.Note
 	}
 	c.Settings, c.Note, c.Steps = plan.Options, plan.Note, plan.Steps
 	m.Options, d.Steps = plan.Options, plan.Steps
@@ -328,7 +355,10 @@ func (s *session) expect(more int) {
 
 // do returns a task's result: the one in the store, or a worker's.
 func (s *session) do(ctx context.Context, t Task, name string, need int64) (Result, error) {
-	t.Base, t.Source, t.Targets = s.r.Base, s.r.Source, s.r.Targets
+	t.Base, t.Targets = s.r.Base, s.r.Targets
+	if t.Kind == kindBase || t.Kind == kindRun {
+		t.Source = s.r.Source
+	}
 	settings, err := t.settings()
 	if err != nil {
 		return Result{}, err

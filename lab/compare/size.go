@@ -17,11 +17,21 @@ import (
 	"tare/method/adapt"
 )
 
-// plan finds the method's size within the budget and how long it trains.
+// fit finds the method's size by how many entries train.
+func (k *desk) fit(ctx context.Context) (Result, error) {
+	options, note, err := k.size(ctx, k.recipe())
+	if err != nil {
+		return k.unfit(ctx, err)
+	}
+	return Result{Options: options, Note: note}, nil
+}
+
+// plan trains a few steps, which shows whether the method runs and what it takes, and
+// finds how long it trains. By a budget of memory it finds the method's size before.
 func (k *desk) plan(ctx context.Context) (Result, error) {
 	r := k.recipe()
 	var note string
-	if r.Method != tuning.Full {
+	if r.Method != tuning.Full && k.task.Budget.Peak > 0 {
 		var err error
 		if r.Options, note, err = k.size(ctx, r); err != nil {
 			return k.unfit(ctx, err)
@@ -238,7 +248,7 @@ func (s *sizer) nearest(want int64) (int, error) {
 		s.follow(at, want)
 	}
 	best := s.best(want)
-	if best == 0 || math.Abs(float64(s.counts[best].n-want)) > 0.02*float64(want) {
+	if best == 0 || s.off(best, want) > 0.02 {
 		s.sweep(want)
 		best = s.best(want)
 		for v := max(1, best-2); v <= min(best+2, s.limit()); v++ {
@@ -249,7 +259,31 @@ func (s *sizer) nearest(want int64) (int, error) {
 	if best == 0 {
 		return 0, s.count(max(1, s.start)).err
 	}
+	if s.off(best, want) > 0.02 {
+		s.look(best)
+		best = s.best(want)
+	}
 	return best, nil
+}
+
+// off is how far a size's count is from want, as a fraction.
+func (s *sizer) off(v int, want int64) float64 {
+	return math.Abs(float64(s.count(v).n-want)) / float64(want)
+}
+
+// look counts at the next sizes on both sides, because a count may rise and fall as a
+// rank divides the layers well or badly. A side on which nothing changes is left.
+func (s *sizer) look(v int) {
+	const far = 3
+	n := s.count(v).n
+	for _, side := range []int{1, -1} {
+		for d := 1; d <= far; d++ {
+			at := v + side*d
+			if at < 1 || at > s.limit() || s.count(at).n == n {
+				break
+			}
+		}
+	}
 }
 
 // follow walks the secant: v₂ = v₁ + (want − n₁)(v₁ − v₀)/(n₁ − n₀).
@@ -273,7 +307,10 @@ func (s *sizer) follow(v0 int, want int64) {
 func (s *sizer) sweep(want int64) {
 	var fit []int
 	for v := 1; v <= s.limit(); v *= 2 {
-		if s.count(v).err == nil {
+		if c := s.count(v); c.err == nil {
+			if n := len(fit); n > 0 && s.count(fit[n-1]).n == c.n {
+				break // something else bounds it from here on
+			}
 			fit = append(fit, v)
 		}
 	}

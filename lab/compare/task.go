@@ -10,7 +10,8 @@ import (
 // The kinds of tasks.
 const (
 	kindBase  = "base"  // measure the base as it is
-	kindPlan  = "plan"  // find a method's size and steps within the budget
+	kindSize  = "size"  // find a method's size by how many entries train; needs no data
+	kindPlan  = "plan"  // see that a method runs, and find its steps, and its size by memory
 	kindTrial = "trial" // try a learning rate on the validation split
 	kindRun   = "run"   // tune and measure on the test split
 )
@@ -24,7 +25,7 @@ type Task struct {
 	Source  string   `json:"source,omitempty"`
 	Method  Method   `json:"method"`
 	Targets []string `json:"targets,omitempty"`
-	Budget  Budget   `json:"budget"` // of a plan
+	Budget  Budget   `json:"budget"` // of a size or a plan
 	Seed    uint64   `json:"seed"`
 }
 
@@ -35,7 +36,7 @@ type Result struct {
 	// Diverged says what ended a run early.
 	Diverged string `json:"diverged,omitempty"`
 
-	// Of a plan: the settings with the size chosen, the steps, and what is to be said.
+	// Of a size or a plan: the settings with the size chosen, the steps, and what is to be said.
 	Options map[string]string `json:"options,omitempty"`
 	Steps   int               `json:"steps,omitempty"`
 	Note    string            `json:"note,omitempty"`
