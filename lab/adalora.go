@@ -18,7 +18,7 @@ func adalora() Experiment {
 	var parts []Rule
 	for _, rank := range []int{1, 2, 4} {
 		method, baseline := fmt.Sprintf("adalora, rank %d", rank), fmt.Sprintf("lora, rank %d", rank)
-		x.Arms = append(x.Arms, arms(
+		x.Arms = append(x.Arms, textArms(
 			tuneArm{method, Method, "adalora", rank},
 			tuneArm{baseline, Baseline, "lora", rank},
 		)...)

@@ -26,7 +26,7 @@ func atp() Experiment {
 			list = append(list, tuneArm{name, Baseline, fmt.Sprintf("twostage keep=%g %s", keep, settings), 8})
 			parts = append(parts, Beats(method, name))
 		}
-		x.Arms = append(x.Arms, arms(list...)...)
+		x.Arms = append(x.Arms, textArms(list...)...)
 	}
 	add("40 %", 0.6, magnitude, taylor, random)
 	add("20 %", 0.8, magnitude)

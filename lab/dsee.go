@@ -14,13 +14,14 @@ func dsee() Experiment {
 		Slug:   "dsee",
 		Claim:  "A low-rank plus sparse update of a pruned weight keeps LoRA's quality at three quarters of the operations, and beats tuning and pruning whole matrices.",
 		Figure: opticksLoss,
-		Arms: arms(
+		Arms: append(arms(
 			tuneArm{"dsee, groups", Method, "dsee prune=groups", 8},
-			tuneArm{"dsee, entries", Method, "dsee", 8},
 			tuneArm{"lora", Baseline, "lora", 8},
+		), textArms(
+			tuneArm{"dsee, entries", Method, "dsee", 8},
 			tuneArm{"full, pruned by magnitude", Baseline, "magnitude", 0},
 			tuneArm{"iterative magnitude pruning", Baseline, "magnitude rounds=5", 0},
-		),
+		)...),
 		Seeds: 5, QuickSeeds: 2,
 		Rule: All(
 			NotWorse("dsee, groups", "lora"),

@@ -12,13 +12,14 @@ func eva() Experiment {
 		Slug:   "eva",
 		Claim:  "Starting from the directions of the inputs, with ranks where they explain most, LoRA learns faster and ends better.",
 		Figure: opticksLoss,
-		Arms: arms(
+		Arms: append(arms(
 			tuneArm{"eva", Method, "eva", 8},
-			tuneArm{"eva, even ranks", Method, "eva rho=1", 8},
 			tuneArm{"lora", Baseline, "lora", 8},
 			tuneArm{"pissa", Baseline, "pissa", 8},
 			tuneArm{"adalora", Baseline, "adalora", 8},
-		),
+		), textArms(
+			tuneArm{"eva, even ranks", Method, "eva rho=1", 8},
+		)...),
 		Seeds: 5, QuickSeeds: 2,
 		Rule: All(
 			Beats("eva", "lora"), Beats("eva", "pissa"), Beats("eva", "adalora"),

@@ -124,7 +124,8 @@ type Env struct {
 	// after the run.
 	Log func(format string, args ...any)
 
-	shelf *Shelf
+	shelf    *Shelf
+	textOnly bool // leaves the tune test's word problems out
 }
 
 // Step reports progress where someone listens.

@@ -18,13 +18,14 @@ func ist() Experiment {
 		Arms: append(footprintArms(
 			tuneArm{"ist over lora", Method, "ist over=lora", 8},
 			tuneArm{"lora", Baseline, "lora", 8},
-		), arms(
+		), append(textArms(
 			tuneArm{"random layers, lora", Baseline, "ist over=lora uniform=true", 8},
 			tuneArm{"ist over bone", Method, "ist over=bone", blocks},
-			tuneArm{"bone", Baseline, "bone", blocks},
 			tuneArm{"ist over paca", Method, "ist over=paca", blocks},
+		), arms(
+			tuneArm{"bone", Baseline, "bone", blocks},
 			tuneArm{"paca", Baseline, "paca", blocks},
-		)...),
+		)...)...),
 		Seeds: 5, QuickSeeds: 2,
 		Rule: All(
 			Beats("ist over lora", "lora"), Beats("ist over lora", "random layers, lora"),

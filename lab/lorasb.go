@@ -19,7 +19,7 @@ func loraSB() Experiment {
 	var parts []Rule
 	for _, rank := range []int{7, 12} {
 		sb, xs := fmt.Sprintf("lora-sb, rank %d", rank), fmt.Sprintf("lora-xs, rank %d", rank)
-		x.Arms = append(x.Arms, arms(tuneArm{sb, Method, "lora-sb", rank}, tuneArm{xs, Baseline, "lora-xs", rank})...)
+		x.Arms = append(x.Arms, textArms(tuneArm{sb, Method, "lora-sb", rank}, tuneArm{xs, Baseline, "lora-xs", rank})...)
 		parts = append(parts, Beats(sb, xs), Beats(sb, "lora"))
 	}
 	x.Arms = append(x.Arms, arms(tuneArm{"lora", Baseline, "lora", 8}, tuneArm{"full", Baseline, "full", 0})...)

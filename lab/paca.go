@@ -22,7 +22,7 @@ func paca() Experiment {
 		tuneArm{"lora", Baseline, "lora", 8},
 		tuneArm{"dora", Baseline, "dora", 8},
 		tuneArm{"full", Baseline, "full", 0},
-	), arms( // whose steps are the first's
+	), textArms( // whose steps are the first's
 		tuneArm{"paca, by norm", Method, "paca choice=norm", rank},
 		tuneArm{"paca, by gradient", Method, "paca choice=gradient", rank},
 	)...)

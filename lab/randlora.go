@@ -14,13 +14,14 @@ func randlora() Experiment {
 		Slug:   "randlora",
 		Claim:  "Sums of fixed random products with trained diagonals give updates of full rank at LoRA's size, which end better than low-rank ones.",
 		Figure: opticksLoss,
-		Arms: arms(
+		Arms: append(arms(
 			tuneArm{"randlora", Method, "randlora", rank},
-			tuneArm{"randlora, sparse bases", Method, "randlora entries=sparse", rank},
 			tuneArm{"lora", Baseline, "lora", 8},
 			tuneArm{"vera", Baseline, "vera", 256},
 			tuneArm{"full", Baseline, "full", 0},
-		),
+		), textArms(
+			tuneArm{"randlora, sparse bases", Method, "randlora entries=sparse", rank},
+		)...),
 		Seeds: 5, QuickSeeds: 2,
 		Rule: All(
 			Beats("randlora", "lora"), Beats("randlora", "vera"),

@@ -14,7 +14,7 @@ func s2ft() Experiment {
 			tuneArm{"s2ft", Method, "s2ft", 8},
 			tuneArm{"lora", Baseline, "lora", 8},
 			tuneArm{"full", Baseline, "full", 0},
-		), arms( // whose steps are the first's
+		), textArms( // whose steps are the first's
 			tuneArm{"s2ft, by weight", Method, "s2ft choice=weight", 8},
 			tuneArm{"s2ft, by activation", Method, "s2ft choice=activation", 8},
 			tuneArm{"s2ft, by product", Method, "s2ft choice=product", 8},

@@ -13,12 +13,13 @@ func soka() Experiment {
 		Slug:   "soka",
 		Claim:  "Principal Kronecker terms with a quarter fewer trained entries match LoRA and PiSSA, and learn faster and more steadily.",
 		Figure: opticksLoss,
-		Arms: arms(
+		Arms: append(arms(
 			tuneArm{"soka", Method, "soka", matchedRank(fourThirds)},
-			tuneArm{"soka, as many entries", Method, "soka energy=1 elbow=false", matchedRank(kroneckerTerm)},
 			tuneArm{"lora", Baseline, "lora", 8},
 			tuneArm{"pissa", Baseline, "pissa", 8},
-		),
+		), textArms(
+			tuneArm{"soka, as many entries", Method, "soka energy=1 elbow=false", matchedRank(kroneckerTerm)},
+		)...),
 		Seeds: 5, QuickSeeds: 2,
 		Rule: All(
 			NotWorse("soka", "lora"), NotWorse("soka", "pissa"),

@@ -12,14 +12,15 @@ func sorsa() Experiment {
 		Slug:   "sorsa",
 		Claim:  "Training principal singular values and near-orthonormal vectors is more accurate than LoRA, PiSSA and full fine-tuning.",
 		Figure: opticksLoss,
-		Arms: arms(
+		Arms: append(arms(
 			tuneArm{"sorsa", Method, "sorsa", 8},
-			tuneArm{"sorsa, no regulariser", Method, "sorsa gamma=0", 8},
-			tuneArm{"sorsa, γ = 0.004", Method, "sorsa gamma=0.004", 8},
 			tuneArm{"lora", Baseline, "lora", 8},
 			tuneArm{"pissa", Baseline, "pissa", 8},
 			tuneArm{"full", Baseline, "full", 0},
-		),
+		), textArms(
+			tuneArm{"sorsa, no regulariser", Method, "sorsa gamma=0", 8},
+			tuneArm{"sorsa, γ = 0.004", Method, "sorsa gamma=0.004", 8},
+		)...),
 		Seeds: 5, QuickSeeds: 2,
 		Rule: All(
 			BeatsIn(OfExtra(exactAnswer), "sorsa", "lora"), BeatsIn(OfExtra(exactAnswer), "sorsa", "pissa"), BeatsIn(OfExtra(exactAnswer), "sorsa", "full"),

@@ -80,7 +80,7 @@ var openTuneTest = sync.OnceValues(func() (*tuneTest, error) {
 
 const (
 	opticksSeq, opticksBatch = 128, 8
-	mathSeq, mathBatch       = 64, 32
+	mathSeq, mathBatch       = 64, 16
 	mathQuestions            = 200
 )
 
@@ -91,7 +91,11 @@ func (e Env) lengths() lengths {
 	if e.Quick {
 		return lengths{opticks: 24, opticksChoice: 8}
 	}
-	return lengths{opticks: 100, opticksChoice: 100, math: 100, mathChoice: 60}
+	n := lengths{opticks: 100, opticksChoice: 100, math: 100, mathChoice: 60}
+	if e.textOnly {
+		n.math = 0
+	}
+	return n
 }
 
 // run tunes and measures one arm with one seed, once for all experiments that have it.
@@ -308,4 +312,17 @@ func arms(list ...tuneArm) []Arm {
 		out[i] = Arm{Name: a.name, Role: a.role, Run: a.run}
 	}
 	return slices.Clip(out)
+}
+
+// textArms makes arms that are tuned on text alone: variants of a method, and baselines
+// that the word problems, where arms hardly differ, would tell nothing more of.
+func textArms(list ...tuneArm) []Arm {
+	out := arms(list...)
+	for i, a := range list {
+		out[i].Run = func(ctx context.Context, e Env, seed uint64) (Measurement, error) {
+			e.textOnly = true
+			return a.run(ctx, e, seed)
+		}
+	}
+	return out
 }
