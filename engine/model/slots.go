@@ -76,7 +76,8 @@ func (s *slots) conv(name string, out, in int, w grad.Window, bias bool, rng *ra
 		biasName = name + ".bias"
 	}
 	at, fan := len(*s), w.Area()*in/max(1, w.Groups)
-	c := &nn.Conv2d{Linear: s.matrix(name, name+".weight", biasName, out, fan, math.Sqrt(2/float64(fan)), rng), Window: w}
+	c := &nn.Conv2d{Linear: s.matrix(name, name+".weight", biasName, out, fan, math.Sqrt(2/float64(fan)), rng)}
+	c.Window = w
 	k := &(*s)[at]
 	k.area, k.channels = w.Area(), in/max(1, w.Groups)
 	k.shape = []int{out, k.channels, w.Kernel[0], w.Kernel[1]}

@@ -6,14 +6,11 @@ import (
 	"tare/engine/grad"
 )
 
-// Conv2d is a convolution of images. Its kernels are a Linear's weight
-// [out, kernel·in/groups] over patches, the columns in the order kernel row, kernel
-// column, input channel; so whatever can hold a linear layer's matrix can hold a
+// Conv2d is a convolution of images by the layer's window. Its kernels are a Linear's
+// weight [out, kernel·in/groups] over patches, the columns in the order kernel row,
+// kernel column, input channel; so whatever can hold a linear layer's matrix can hold a
 // convolution's. Name has a checkpoint's tensor [out, in/groups, height, width].
-type Conv2d struct {
-	*Linear
-	Window grad.Window
-}
+type Conv2d struct{ *Linear }
 
 // Convolver is a Weight that convolves without being given the patches. One that
 // isn't is applied to them.
@@ -26,18 +23,21 @@ type Convolver interface {
 // convolution needs a Weight that is a Convolver.
 func (c *Conv2d) Apply(tp *grad.Tape, x *grad.Value, g grad.Grid) (*grad.Value, grad.Grid) {
 	y := tp.Scope(func() *grad.Value {
-		var y *grad.Value
-		if w, ok := c.Weight.(Convolver); ok {
-			y = w.Convolve(tp, x, g, c.Window)
-		} else {
-			y = c.Weight.Apply(tp, tp.Patches(x, g, c.Window))
-		}
+		y := Convolve(c.Weight, tp, x, g, c.Window)
 		if c.Bias != nil {
 			y = tp.AddBias(y, c.Bias)
 		}
 		return y
 	})
 	return y, c.Window.Out(g)
+}
+
+// Convolve returns the convolution of images x by any weight.
+func Convolve(w Weight, tp *grad.Tape, x *grad.Value, g grad.Grid, win grad.Window) *grad.Value {
+	if c, ok := w.(Convolver); ok {
+		return c.Convolve(tp, x, g, win)
+	}
+	return w.Apply(tp, tp.Patches(x, g, win))
 }
 
 // Convolve implements Convolver. A weight of which a part trains works on patches,

@@ -38,6 +38,9 @@ type Linear struct {
 	Name   string
 	Weight Weight
 	Bias   *grad.Param // nil for none
+	// Window is a convolution's, whose patches the columns run over: see Conv2d. That of
+	// other layers is zero.
+	Window grad.Window
 }
 
 // Apply returns the layer's output for x [n, in].
