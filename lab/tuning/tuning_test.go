@@ -49,7 +49,7 @@ func recipes() map[string]Recipe {
 	out := map[string]Recipe{}
 	for method, options := range map[string]map[string]string{
 		Full: nil, "lora": {"rank": "4", "dropout": "0.2"}, "bone": {"rank": "4"}, "bat": {"rank": "8"}, "paca": {"rank": "4"},
-		"eva": {"rank": "3", "rho": "2"}, "sorsa": {"rank": "3", "gamma": "0.01"}, "soka": {"rank": "3"}, "transformed": {"rank": "2"}, "adalora": {"rank": "2", "init_rank": "4", "every": "2", "finish": "0.3"},
+		"eva": {"rank": "3", "rho": "2"}, "sorsa": {"rank": "3", "gamma": "0.01"}, "soka": {"rank": "3"}, "flora": {"rank": "3", "scale": "1", "dropout": "0.1"}, "transformed": {"rank": "2"}, "adalora": {"rank": "2", "init_rank": "4", "every": "2", "finish": "0.3"},
 		"lift": {"density": "0.1", "update_interval": "2"}, "sparse": {"rank": "2", "choice": "random"}, "s2ft": {"ratio": "0.3", "choice": "gradient"},
 		"ist": {"rank": "4", "score_every": "2"}, "bitfit": {"norms": "true"}, "randlora": {"rank": "6"}, "vera": {"rank": "40", "dropout": "0.1"},
 		"dsee": {"rank": "3", "entries": "9", "lambda": "0.01"}, "magnitude": {"rounds": "3"},

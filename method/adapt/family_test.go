@@ -28,6 +28,7 @@ var family = map[string]traits{
 	"soka": {options: func() Options { return &SoKA{Rank: 3, Energy: 1} }, trained: func(r, out, in int) int {
 		return r * map[[2]int]int{{16, 16}: 4*4 + 4*4, {8, 16}: 2*4 + 4*4, {16, 24}: 4*6 + 4*4}[[2]int{out, in}]
 	}},
+	"flora": {options: func() Options { o := NewFLoRA(); o.Rank, o.Scale = 4, 1; return o }, trained: func(r, out, in int) int { return r*(in+out) + r*r }},
 	"transformed": {options: func() Options { o := NewTransformed(); o.Rank, o.Alpha = 3, 6; return o }, trained: func(r, out, in int) int {
 		modes := map[int]int{16: 2*2 + 2*2 + 4*4, 24: 2*2 + 3*3 + 4*4}
 		return r*(in+out) + 2*2*modes[in]

@@ -32,6 +32,7 @@ func Methods() []Method {
 		{"pissa", "", []string{"LORA"}, func() Options { return NewPiSSA() }},
 		{"sorsa", "sorsa", []string{"SORSA"}, func() Options { return NewSORSA() }},
 		{"soka", "soka", []string{"SOKA"}, func() Options { return NewSoKA() }},
+		{"flora", "flora", []string{"FLORA"}, func() Options { return NewFLoRA() }},
 		{"transformed", "transformed-low-rank", []string{"TRANSFORMED"}, func() Options { return NewTransformed() }},
 		{"eva", "eva", []string{"LORA"}, func() Options { return NewEVA() }},
 		{"adalora", "adalora", []string{"ADALORA"}, func() Options { return NewAdaLoRA() }},
