@@ -286,16 +286,18 @@ func (s *sizer) look(v int) {
 	}
 }
 
-// follow walks the secant: v₂ = v₁ + (want − n₁)(v₁ − v₀)/(n₁ − n₀).
+// follow walks the secant: v₂ = v₁ + (want − n₁)(v₁ − v₀)/(n₁ − n₀), in strides of at
+// most a factor of four, because some methods decompose the layers and large sizes take
+// them long.
 func (s *sizer) follow(v0 int, want int64) {
 	v1 := min(2*v0, s.limit())
-	for range 6 {
+	for range 8 {
 		a, b := s.count(v0), s.count(v1)
 		if b.err != nil || a.n == b.n {
 			return
 		}
 		next := v1 + int(math.Round(float64(want-b.n)*float64(v1-v0)/float64(b.n-a.n)))
-		next = min(max(next, 1), s.limit())
+		next = min(max(next, 1), 4*max(v0, v1), s.limit())
 		if _, seen := s.counts[next]; seen {
 			return
 		}
@@ -303,15 +305,16 @@ func (s *sizer) follow(v0 int, want int64) {
 	}
 }
 
-// sweep counts at powers of two, then halves the stretch that want lies in.
+// sweep counts at powers of two, until the count is well beyond what is wanted or levels
+// off, then halves the stretch that want lies in.
 func (s *sizer) sweep(want int64) {
 	var fit []int
 	for v := 1; v <= s.limit(); v *= 2 {
 		if c := s.count(v); c.err == nil {
-			if n := len(fit); n > 0 && s.count(fit[n-1]).n == c.n {
-				break // something else bounds it from here on
-			}
 			fit = append(fit, v)
+			if k := len(fit); k > 1 && s.enough(s.count(fit[k-2]).n, c.n, want) {
+				break
+			}
 		}
 	}
 	for i := 1; i < len(fit); i++ {
@@ -331,6 +334,13 @@ func (s *sizer) sweep(want int64) {
 			}
 		}
 	}
+}
+
+// enough reports whether counts that went from before to now will hardly come nearer to
+// want.
+func (s *sizer) enough(before, now, want int64) bool {
+	level := math.Abs(float64(now-before)) < 0.02*float64(before)
+	return level || now > before && now > 2*want
 }
 
 // fitting returns a size strictly between two, near their middle, that fits every layer;
