@@ -12,6 +12,7 @@ func Experiments() []Experiment {
 		paca(),
 		dsee(),
 		eva(),
+		flora(),
 		randlora(),
 		sorsa(),
 		loraSB(),

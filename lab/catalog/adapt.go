@@ -51,10 +51,10 @@ func adapt() []Paper {
 			Plan:  Plan{Test: tuneTest, Own: "Area under the loss curve and final figures; the seconds spent on the streamed decomposition count; even ranks are a further arm.", Baselines: "LoRA, PiSSA, AdaLoRA"},
 		},
 		{
-			Number: 39, Slug: "flora", API: "adapt.FLoRA", Verb: "tare tune",
+			Number: 39, Slug: "flora", State: Runs, API: "adapt.FLoRA", Verb: "tare tune",
 			Title: "FLoRA: Low-Rank Core Space for N-dimension",
 			Claim: "A weight change kept as a small Tucker core with one factor a dimension, instead of being flattened into a matrix, fits convolution kernels and linear layers better than LoRA at equal or fewer parameters.",
-			Plan:  Plan{Own: "A small residual network moves from MNIST to Fashion-MNIST, and the linear layers of the bundled base run the tune test; test accuracy and held-out loss at equal parameters.", Baselines: "LoRA on the flattened kernel, full fine-tuning"},
+			Plan:  Plan{Own: "A small residual network that knows the digits 0 to 4 learns 5 to 9 from 500 images, and the linear layers of the bundled base run the tune test; test accuracy and held-out loss at equal parameters.", Baselines: "LoRA on the flattened kernel, full fine-tuning"},
 		},
 		{
 			Number: 50, Slug: "randlora", State: Runs, API: "adapt.RandLoRA", Verb: "tare tune",
