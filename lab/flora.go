@@ -42,7 +42,7 @@ func flora() Experiment {
 		}
 		x.Arms = append(x.Arms, budgeted{a.name, a.role, []tuneArm{text}}.arm(digitPart(a)))
 	}
-	x.Arms = append(x.Arms, arms(tuneArm{"flora, LoRA's scale", Method, "flora scale=2", 8})...)
+	x.Arms = append(x.Arms, textArms(tuneArm{"flora, LoRA's scale", Method, "flora scale=2", 8})...)
 	return x
 }
 
@@ -258,7 +258,8 @@ func judgeDigits(m *model.ResNet, images *data.Images) (right, loss float64) {
 	return eval.Accuracy(scores, classes, images.Labels), loss
 }
 
-// rate returns the arm's learning rate, the one of the grid that with seed 0 ends lowest on images of the training set that no run learns from.
+// rate returns the arm's learning rate, the one of the grid that with seed 0 ends lowest
+// on images of the training set that no run learns from.
 func (t *digitTest) rate(ctx context.Context, e Env, a tuneArm) (float64, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
