@@ -265,7 +265,9 @@ func mustTargets(targets []int32, x *Value) {
 // ChunkedCrossEntropy returns the cross-entropy of head(x) without ever holding
 // the logits [n, vocab]: rows go through head in chunks whose logits fit in about
 // logitBytes, and each chunk is differentiated at once, so that nothing is
-// computed twice. Sum of losses over denom, as CrossEntropy.
+// computed twice. Every chunk goes through the head's whole matrix, which costs as much
+// as the products of a hundred rows; so a chunk has 256 rows where that is not more than
+// eight times as much. Sum of losses over denom, as CrossEntropy.
 //
 // The gradient reaching this loss must be 1: add terms to it, but do not scale it;
 // scale through denom.
@@ -275,7 +277,7 @@ func (tp *Tape) ChunkedCrossEntropy(x *Value, targets []int32, denom float64, vo
 		return tp.CrossEntropy(head(tp, x), targets, denom)
 	}
 	z := tp.newValue(1, 1)
-	chunk := max(16, logitBytes/(4*vocab))
+	chunk := max(16, logitBytes/(4*vocab), min(256, 8*logitBytes/(4*vocab)))
 	recording := tp.recording
 	var dx []float32
 	if recording && x.needs {
