@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"math"
-	"sync"
 	"unsafe"
 )
 
@@ -58,7 +57,7 @@ func multiply(c []float32, ldc, m, n, k int, a, b Operand, o GemmOptions, split 
 		}
 		return
 	}
-	g := products.Get().(*product)
+	g := products.take()
 	g.factors = factors{c: c, ldc: ldc, m: m, n: n, k: k, a: a, b: b, o: o}
 	if g.dotted() {
 		split(n, g.dotGrain(), g.dotting)
@@ -71,7 +70,7 @@ func multiply(c []float32, ldc, m, n, k int, a, b Operand, o GemmOptions, split 
 		}
 	}
 	g.factors, g.packed = factors{}, nil // keep no pointer into the caller's memory
-	products.Put(g)
+	products.put(g)
 }
 
 // check makes sure that the storage holds a matrix [rows, cols], so that a wrong
@@ -166,8 +165,8 @@ type workspace struct {
 }
 
 var (
-	workspaces = sync.Pool{New: func() any { return new(workspace) }}
-	panels     = sync.Pool{New: func() any { return new([]float32) }}
+	workspaces = stock[workspace]{make: func() *workspace { return new(workspace) }}
+	panels     panelStock
 )
 
 func sized(buf *[]float32, n int) []float32 {
@@ -201,7 +200,7 @@ type product struct {
 	packing, computing, dotting func(lo, hi int) // its methods, bound once: a bound method is garbage
 }
 
-var products = sync.Pool{New: func() any {
+var products = stock[product]{make: func() *product {
 	g := new(product)
 	g.packing, g.computing, g.dotting = g.pack, g.compute, g.dot
 	return g
@@ -218,9 +217,8 @@ func (g *product) run(split splitter) {
 	blocks := (g.units + kBlock - 1) / kBlock
 	g.depth = ((g.units+blocks-1)/blocks + 3) &^ 3
 	if g.b.Trans || g.b.F32 == nil || g.o.BF16 || g.m > 2*s.rows || (g.j1-g.j0)%s.cols != 0 {
-		buf := panels.Get().(*[]float32)
-		defer panels.Put(buf)
-		g.packed = sized(buf, count*s.cols*g.units)
+		g.packed = panels.take(count * s.cols * g.units)
+		defer panels.put(g.packed)
 		split(count, max(1, (1<<14)/(s.cols*g.units)), g.packing)
 	}
 	// Blocks of rows that fit the second-level cache, as many for every thread; where
@@ -242,8 +240,8 @@ func (g *product) run(split splitter) {
 // pack copies panels [lo, hi) of B; columns past the last are zero.
 func (g *product) pack(lo, hi int) {
 	s := g.s
-	ws := workspaces.Get().(*workspace)
-	defer workspaces.Put(ws)
+	ws := workspaces.take()
+	defer workspaces.put(ws)
 	for p := lo; p < hi; p++ {
 		dst := g.packed[p*s.cols*g.units : (p+1)*s.cols*g.units]
 		j := g.j0 + p*s.cols
@@ -348,8 +346,8 @@ func (g *product) packTransposed(dst []float32, j, cols int, ws *workspace) {
 
 // compute does blocks [lo, hi) of C.
 func (g *product) compute(lo, hi int) {
-	ws := workspaces.Get().(*workspace)
-	defer workspaces.Put(ws)
+	ws := workspaces.take()
+	defer workspaces.put(ws)
 	for at := lo; at < hi; at++ {
 		i, p0 := at/g.groups, at%g.groups*g.inGroup
 		i0, i1 := i*g.tiles/g.rowBlocks*g.s.rows, (i+1)*g.tiles/g.rowBlocks*g.s.rows

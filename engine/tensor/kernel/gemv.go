@@ -28,8 +28,8 @@ func (g *factors) dot(lo, hi int) {
 
 // dotRows reads every row of B once and multiplies it with up to four rows of A at a time.
 func (g *factors) dotRows(lo, hi int) {
-	ws := workspaces.Get().(*workspace)
-	defer workspaces.Put(ws)
+	ws := workspaces.take()
+	defer workspaces.put(ws)
 	a, b, o, y := &g.a, &g.b, &g.o, &ws.sums
 	for i := 0; i < g.m; i += 4 {
 		rows := min(4, g.m-i)
@@ -74,8 +74,8 @@ func (g *factors) short() bool {
 // dotShortRows sets columns [lo, hi) of C, at least rowTileLeast, for short rows of B in
 // f32: eight of them meet one row of A at a time, the last eight meet it again.
 func (g *factors) dotShortRows(lo, hi int) {
-	ws := workspaces.Get().(*workspace)
-	defer workspaces.Put(ws)
+	ws := workspaces.take()
+	defer workspaces.put(ws)
 	y := &ws.sums
 	rows := min(len(y), hi-lo)
 	for j := lo; j < hi; j += rows {
@@ -100,8 +100,8 @@ func (g *factors) dotRowTile(lo, hi int) {
 		rowTile(g.c[lo:], g.ldc, hi-lo, a.F32, a.LD, m, b, lo*b.LD, full)
 		return
 	}
-	ws := workspaces.Get().(*workspace)
-	defer workspaces.Put(ws)
+	ws := workspaces.take()
+	defer workspaces.put(ws)
 	wide := hi - lo
 	y, rest := sized(&ws.rows, m*wide), sized(&ws.row, k-full)
 	rowTile(y, wide, wide, a.F32, a.LD, m, b, lo*b.LD, full)

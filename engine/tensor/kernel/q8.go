@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"math"
-	"sync"
 )
 
 // MulInt8 computes C = X·Wᵀ for X [m, k] in f32, rows ldx apart, and W [n, k] in 4-bit
@@ -67,8 +66,8 @@ func (w *byteDots) halves(row []byte, b int) (first, second [16]byte) {
 
 // mulInt8 is the product of MulInt8 with codes of either width.
 func mulInt8(c []float32, ldc, m, n, k int, x []float32, ldx int, w *byteDots) {
-	a := rows8s.Get().(*rows8)
-	defer rows8s.Put(a)
+	a := rows8s.take()
+	defer rows8s.put(a)
 	a.round(x, ldx, m, k, w.group)
 	// Codes that stay in the second-level cache while all rows pass over them.
 	const held = 1 << 16
@@ -107,7 +106,7 @@ type rows8 struct {
 	perGroup int // that places is for
 }
 
-var rows8s = sync.Pool{New: func() any { return new(rows8) }}
+var rows8s = stock[rows8]{make: func() *rows8 { return new(rows8) }}
 
 func (a *rows8) round(x []float32, ldx, m, k, group int) {
 	a.m, a.k, a.group, a.tile = m, k, group, tileRows8()
