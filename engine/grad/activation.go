@@ -85,7 +85,8 @@ func geluTanhBend(x float64) float64 {
 	return (1 - t*t) * (u1 + x*u2/2 - x*t*u1*u1)
 }
 
-// activate returns f(x).
+// activate returns f(x). It keeps what f's slope reads: the result, or x, from which the
+// result is made again for whoever else reads it.
 func (tp *Tape) activate(x *Value, f *activation) *Value {
 	z := tp.newValue(x.Rows, x.Cols)
 	type operands struct {
@@ -93,21 +94,32 @@ func (tp *Tape) activate(x *Value, f *activation) *Value {
 		x, saved *Value
 		dst, dz  []float32
 	}
-	kernel.Spread(len(z.Data), vecGrain, operands{f: f, x: x, dst: z.Data}, func(o *operands, lo, hi int) {
-		o.f.value(o.dst[lo:hi], o.x.Data[lo:hi])
-	})
+	forward := func(o *operands, dst []float32) {
+		o.dst = dst
+		kernel.Spread(len(dst), vecGrain, *o, func(o *operands, lo, hi int) {
+			o.f.value(o.dst[lo:hi], o.x.Data[lo:hi])
+		})
+	}
+	backward := func(tp *Tape, o *operands, dz []float32) {
+		o.dst, o.dz = tp.alloc(Scratch, len(dz)), dz
+		kernel.Spread(len(dz), vecGrain, *o, func(o *operands, lo, hi int) {
+			o.f.slope(o.dst[lo:hi], o.dz[lo:hi], o.saved.Data[lo:hi])
+		})
+		tp.give(o.x, o.dst)
+	}
+	o := operands{f: f, x: x}
+	forward(&o, z.Data)
 	saved := x
 	if f.fromOutput {
 		saved = z
 	}
-	if tp.needsAny(x) {
-		record(tp, z, nil, operands{f: f, x: x, saved: saved}, func(tp *Tape, o *operands, dz []float32) {
-			o.dst, o.dz = tp.alloc(Scratch, len(dz)), dz
-			kernel.Spread(len(dz), vecGrain, *o, func(o *operands, lo, hi int) {
-				o.f.slope(o.dst[lo:hi], o.dz[lo:hi], o.saved.Data[lo:hi])
-			})
-			tp.give(o.x, o.dst)
-		}, saved)
+	o.saved = saved
+	switch {
+	case !tp.needsAny(x):
+	case f.fromOutput:
+		record(tp, z, nil, o, backward, z)
+	default:
+		recordCheap(tp, z, nil, o, forward, backward, x)
 	}
 	tp.linearTangent(z, x, func(t *Value) *Value { return tp.sloped(t, saved, f) })
 	return z

@@ -210,7 +210,7 @@ func parallelRows(rows, cols int, f func(r int)) {
 }
 
 // SiLUMul returns SiLU(gate) ⊙ up, the heart of a gated MLP, keeping only its two
-// inputs.
+// inputs: what reads the result in its backward has it made again.
 func (tp *Tape) SiLUMul(gate, up *Value) *Value {
 	mustShape("SiLUMul", nil, up, gate.Rows, gate.Cols)
 	if tp.moving() {
@@ -221,16 +221,24 @@ func (tp *Tape) SiLUMul(gate, up *Value) *Value {
 		gate, up *Value
 		dst      []float32    // forward
 		dz       []float32    // backward
-		d        [2][]float32 // of gate and of up
+		x, d     [2][]float32 // of gate and of up
 	}
-	kernel.Spread(len(z.Data), vecGrain, operands{gate: gate, up: up, dst: z.Data}, func(o *operands, lo, hi int) {
-		kernel.SiLUMul(o.dst[lo:hi], o.gate.Data[lo:hi], o.up.Data[lo:hi])
-	})
+	o := operands{gate: gate, up: up}
+	forward := func(o *operands, dst []float32) {
+		o.dst = dst
+		kernel.Spread(len(dst), vecGrain, *o, func(o *operands, lo, hi int) {
+			kernel.SiLUMul(o.dst[lo:hi], o.gate.Data[lo:hi], o.up.Data[lo:hi])
+		})
+		o.dst = nil
+	}
+	forward(&o, z.Data)
 	if tp.needsAny(gate, up) {
-		record(tp, z, nil, operands{gate: gate, up: up}, func(tp *Tape, o *operands, dz []float32) {
-			o.dz, o.d = dz, [2][]float32{tp.alloc(Scratch, len(dz)), tp.alloc(Scratch, len(dz))}
+		recordCheap(tp, z, nil, o, forward, func(tp *Tape, o *operands, dz []float32) {
+			o.dz, o.x = dz, [2][]float32{o.gate.Data, o.up.Data}
+			o.d[0], _ = tp.surrender(o.gate)
+			o.d[1], _ = tp.surrender(o.up)
 			kernel.Spread(len(dz), vecGrain, *o, func(o *operands, lo, hi int) {
-				kernel.SiLUMulBackward(o.d[0][lo:hi], o.d[1][lo:hi], o.dz[lo:hi], o.gate.Data[lo:hi], o.up.Data[lo:hi])
+				kernel.SiLUMulBackward(o.d[0][lo:hi], o.d[1][lo:hi], o.dz[lo:hi], o.x[0][lo:hi], o.x[1][lo:hi])
 			})
 			tp.giveNeeded(o.gate, o.d[0])
 			tp.giveNeeded(o.up, o.d[1])

@@ -2,7 +2,8 @@ package grad
 
 import "tare/engine/tensor/kernel"
 
-// RMSNorm returns x / rms(x) ⊙ w by rows, w [d]. It keeps x and one number a row.
+// RMSNorm returns x / rms(x) ⊙ w by rows, w [d]. It keeps x and one number a row; what
+// reads the result in its backward has it made again.
 func (tp *Tape) RMSNorm(x *Value, w *Param, eps float32) *Value {
 	if tp.moving() {
 		return tp.spelledRMSNorm(x, w, 0, eps)
@@ -28,22 +29,28 @@ func (tp *Tape) rmsNorm(x *Value, w *Param, weight *Value, eps float32) *Value {
 	mustCols("RMSNorm", w, x, d)
 	z := tp.newValue(x.Rows, d)
 	rstd := tp.newValue(x.Rows, 1)
-	o := normed{x: x, z: z, weight: weight, stats: rstd, eps: eps}
-	kernel.Spread(x.Rows, rowGrain(d), o, func(o *normed, lo, hi int) {
-		for r := lo; r < hi; r++ {
-			o.stats.Data[r] = kernel.RMSNorm(o.z.row(r), o.x.row(r), o.weight.Data, o.eps)
-		}
-	})
+	o := normed{x: x, weight: weight, stats: rstd, eps: eps}
+	rmsForward(&o, z.Data)
 	if !tp.needsAny(x) && !w.Trains() || !tp.recording {
 		tp.count(w)
 		return z
 	}
 	o.w = w
-	o.row = func(o *normed, r int, dx, dw, dz []float32) {
+	o.back = func(o *normed, r int, dx, dw, dz []float32) {
 		kernel.RMSNormBackward(dx, dw, dz, o.x.row(r), o.weight.Data, o.stats.Data[r])
 	}
-	record(tp, z, w, o, normBackward, x, rstd, weight)
+	recordCheap(tp, z, w, o, rmsForward, normBackward, x, rstd, weight)
 	return z
+}
+
+func rmsForward(o *normed, dst []float32) {
+	o.dst = dst
+	kernel.Spread(o.x.Rows, rowGrain(o.x.Cols), *o, func(o *normed, lo, hi int) {
+		for r := lo; r < hi; r++ {
+			o.stats.Data[r] = kernel.RMSNorm(o.row(r), o.x.row(r), o.weight.Data, o.eps)
+		}
+	})
+	o.dst = nil
 }
 
 // LayerNorm returns (x − mean)/std ⊙ w + b by rows, w and b [d].
@@ -55,13 +62,8 @@ func (tp *Tape) LayerNorm(x *Value, w, b *Param, eps float32) *Value {
 	}
 	z := tp.newValue(x.Rows, d)
 	stats := tp.newValue(x.Rows, 2)
-	o := normed{x: x, z: z, weight: tp.constant(w), bias: tp.weights(b), stats: stats, eps: eps}
-	kernel.Spread(x.Rows, rowGrain(d), o, func(o *normed, lo, hi int) {
-		for r := lo; r < hi; r++ {
-			s := o.stats.row(r)
-			s[0], s[1] = kernel.LayerNorm(o.z.row(r), o.x.row(r), o.weight.Data, o.bias, o.eps)
-		}
-	})
+	o := normed{x: x, weight: tp.constant(w), bias: tp.weights(b), stats: stats, eps: eps}
+	layerForward(&o, z.Data)
 	if !tp.needsAny(x) && !w.Trains() && !b.Trains() || !tp.recording {
 		tp.count(w)
 		tp.count(b)
@@ -71,28 +73,42 @@ func (tp *Tape) LayerNorm(x *Value, w, b *Param, eps float32) *Value {
 		record(tp, z, b, b, func(tp *Tape, b **Param, dz []float32) { tp.biasGrad(*b, dz) })
 	}
 	o.w = w
-	o.row = func(o *normed, r int, dx, dw, dz []float32) {
+	o.back = func(o *normed, r int, dx, dw, dz []float32) {
 		s := o.stats.row(r)
 		kernel.LayerNormBackward(dx, dw, nil, dz, o.x.row(r), o.weight.Data, s[0], s[1])
 	}
-	record(tp, z, w, o, normBackward, x, stats)
+	recordCheap(tp, z, w, o, layerForward, normBackward, x, stats)
 	if b.Trains() {
 		tp.nodes[len(tp.nodes)-1].keep = true
 	}
 	return z
 }
 
+func layerForward(o *normed, dst []float32) {
+	o.dst = dst
+	kernel.Spread(o.x.Rows, rowGrain(o.x.Cols), *o, func(o *normed, lo, hi int) {
+		for r := lo; r < hi; r++ {
+			s := o.stats.row(r)
+			s[0], s[1] = kernel.LayerNorm(o.row(r), o.x.row(r), o.weight.Data, o.bias, o.eps)
+		}
+	})
+	o.dst = nil
+}
+
 // normed is what a norm by rows and its backward read.
 type normed struct {
-	x, z, weight *Value
-	bias         []float32
-	stats        *Value // of each row
-	eps          float32
+	x, weight *Value
+	bias      []float32
+	stats     *Value // of each row
+	eps       float32
+	dst       []float32 // in the forward
 
 	w          *Param
-	row        func(o *normed, r int, dx, dw, dz []float32) // the backward of a row
+	back       func(o *normed, r int, dx, dw, dz []float32) // the backward of a row
 	dz, dx, dw []float32                                    // dw is by blocks of rows, nil if w is frozen
 }
+
+func (o *normed) row(r int) []float32 { return o.dst[r*o.x.Cols : (r+1)*o.x.Cols] }
 
 // normBlock is how many rows a norm's weight gathers its gradient over at a time, so that
 // its bits do not depend on the thread count.
@@ -114,7 +130,7 @@ func normBackward(tp *Tape, o *normed, dz []float32) {
 				part = o.dw[b*d : (b+1)*d]
 			}
 			for r := b * normBlock; r < min((b+1)*normBlock, o.x.Rows); r++ {
-				o.row(o, r, o.dx[r*d:(r+1)*d], part, o.dz[r*d:(r+1)*d])
+				o.back(o, r, o.dx[r*d:(r+1)*d], part, o.dz[r*d:(r+1)*d])
 			}
 		}
 	})

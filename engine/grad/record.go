@@ -7,6 +7,9 @@ package grad
 //	type operands struct{ x *Value; a float32 }
 //	record(tp, z, nil, operands{x, a}, func(tp *Tape, o *operands, dz []float32) { tp.contribute(o.x, o.a, dz) })
 //
+// A result that is cheap to make again from what is kept anyway is not kept itself: its
+// operation is noted by recordCheap.
+//
 // The struct lies in memory that the last step's operation at this place of the tape has
 // left, if that was of the same kind; a step that does what the last one did allocates
 // nothing. Operations that run a few times a step may record a closure, see
@@ -42,17 +45,42 @@ type backward interface {
 type call[A any] struct {
 	operands A
 	f        func(tp *Tape, o *A, dy []float32)
+	again    func(o *A, dst []float32) // writes the operation's result, nil if that is kept
 }
 
 func (c *call[A]) run(tp *Tape, dy []float32) { c.f(tp, &c.operands, dy) }
+func (c *call[A]) remake(dst []float32)       { c.again(&c.operands, dst) }
 func (c *call[A]) drop()                      { *c = call[A]{} }
+
+// remaker fills a value's data again.
+type remaker interface{ remake(dst []float32) }
+
+// filler is a closure that does.
+type filler func(dst []float32)
+
+func (f filler) remake(dst []float32) { f(dst) }
 
 // record notes an operation. param, when given, counts as used until back has
 // run. saved values keep their data until then.
 func record[A any](tp *Tape, out *Value, param *Param, operands A, back func(tp *Tape, o *A, dy []float32), saved ...*Value) {
+	note(tp, out, param, operands, back, saved)
+}
+
+// recordCheap is record for an operation whose result again can write at any time from
+// the operands and the saved values. Backwards of other operations that read the result
+// have it made again; they run before this one's, which ends the life of the saved
+// values, and before a parameter that it reads is updated.
+func recordCheap[A any](tp *Tape, out *Value, param *Param, operands A, again func(o *A, dst []float32), back func(tp *Tape, o *A, dy []float32), saved ...*Value) {
+	if c := note(tp, out, param, operands, back, saved); c != nil {
+		c.again = again
+		out.remake = c
+	}
+}
+
+func note[A any](tp *Tape, out *Value, param *Param, operands A, back func(tp *Tape, o *A, dy []float32), saved []*Value) *call[A] {
 	n := tp.note(out, param, saved)
 	if n == nil {
-		return
+		return nil
 	}
 	c, ok := n.back.(*call[A])
 	if !ok {
@@ -60,6 +88,7 @@ func record[A any](tp *Tape, out *Value, param *Param, operands A, back func(tp 
 		n.back = c
 	}
 	c.operands, c.f = operands, back
+	return c
 }
 
 // record notes an operation whose backward is a closure.

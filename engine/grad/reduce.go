@@ -218,7 +218,15 @@ func (tp *Tape) CrossEntropy(logits *Value, targets []int32, denom float64) *Val
 	if needs {
 		type operands struct{ from, logits *Value }
 		record(tp, z, nil, operands{from, logits}, func(tp *Tape, o *operands, dz []float32) {
-			tp.contribute(o.from, dz[0], o.logits.Data)
+			slopes := o.logits.Data
+			d, own := tp.surrender(o.logits)
+			if !own {
+				copy(d, slopes)
+			}
+			if dz[0] != 1 {
+				kernel.Scale(dz[0], d)
+			}
+			tp.give(o.from, d)
 		}, logits)
 	}
 	tp.linearTangent(z, from, func(t *Value) *Value { return tp.crossEntropySlope(from, t, targets, denom) })

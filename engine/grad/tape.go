@@ -29,14 +29,14 @@ type Value struct {
 	Data       []float32
 	Rows, Cols int
 
-	grad   []float32           // gathers while Backward runs; nil before the first contribution
-	tan    *Value              // its tangent while the tape is in motion; nil for zero
-	needs  bool                // a gradient must flow to here
-	saves  int                 // recorded operations that will read Data in their backward
-	closed bool                // its scope has ended: free at saves == 0
-	owned  bool                // Data came from the arena
-	param  *Param              // set on a parameter's leaf: the gradient goes there
-	remake func(dst []float32) // fills Data again from what it came from: not held until a backward reads it
+	grad   []float32 // gathers while Backward runs; nil before the first contribution
+	tan    *Value    // its tangent while the tape is in motion; nil for zero
+	needs  bool      // a gradient must flow to here
+	saves  int       // recorded operations that will read Data in their backward
+	closed bool      // its scope has ended: free at saves == 0
+	owned  bool      // Data came from the arena
+	param  *Param    // set on a parameter's leaf: the gradient goes there
+	remake remaker   // fills Data again from what it came from: not held until a backward reads it
 }
 
 // Grad returns the gathered gradient, for leaves after Backward; nil if none.
@@ -311,6 +311,19 @@ func (tp *Tape) give(v *Value, buf []float32) {
 	tp.release(Scratch, buf)
 }
 
+// surrender returns v's own buffer as scratch, where the backward that runs is the last
+// to read it, for a gradient that is computed in place; or else another, and false.
+func (tp *Tape) surrender(v *Value) (buf []float32, own bool) {
+	if !v.owned || v.saves != 1 {
+		return tp.alloc(Scratch, len(v.Data)), false
+	}
+	buf = v.Data
+	v.Data, v.owned = nil, false
+	tp.Ledger.Add(Activations, -4*int64(len(buf)))
+	tp.Ledger.Add(Scratch, 4*int64(len(buf)))
+	return buf, true
+}
+
 // giveNeeded is give where a gradient flows to v.
 func (tp *Tape) giveNeeded(v *Value, buf []float32) {
 	if v.needs {
@@ -411,7 +424,7 @@ func (tp *Tape) restore(saved []*Value) {
 	for _, v := range saved {
 		if v.remake != nil && v.Data == nil {
 			v.Data, v.owned = tp.alloc(Activations, v.Rows*v.Cols), true
-			v.remake(v.Data)
+			v.remake.remake(v.Data)
 		}
 	}
 }

@@ -209,7 +209,7 @@ func GELUTanhBackward(dx, dy, x []float32) {
 	}
 }
 
-// SiLUMulBackward sets dgate and dup to the gradients of SiLUMul.
+// SiLUMulBackward sets dgate and dup to the gradients of SiLUMul. They may be gate and up.
 func SiLUMulBackward(dgate, dup, dy, gate, up []float32) {
 	n := len(dgate)
 	dup, dy, gate, up = dup[:n], dy[:n], gate[:n], up[:n]

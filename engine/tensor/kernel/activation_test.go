@@ -217,6 +217,20 @@ func TestVectorPathsAgree(t *testing.T) {
 	}
 }
 
+// The gradients of a gated MLP may be written over its inputs.
+func TestSiLUMulBackwardInPlace(t *testing.T) {
+	eachPath(t, func(t *testing.T) {
+		for _, n := range []int{0, 1, 7, 16, 17, 31, 33, 64, 100, 1003} {
+			gate, up, dy := noise(n), noise(n), noise(n)
+			dgate, dup := make([]float32, n), make([]float32, n)
+			SiLUMulBackward(dgate, dup, dy, gate, up)
+			SiLUMulBackward(gate, up, dy, gate, up)
+			sameBits(t, "dgate", gate, dgate)
+			sameBits(t, "dup", up, dup)
+		}
+	})
+}
+
 func BenchmarkExpSum(b *testing.B) {
 	for _, n := range benchSizes {
 		x, y := noise(n), make([]float32, n)
