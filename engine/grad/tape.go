@@ -17,6 +17,7 @@ package grad
 
 import (
 	"fmt"
+	"slices"
 
 	"tare/engine/tensor"
 	"tare/engine/tensor/kernel"
@@ -378,8 +379,10 @@ func (tp *Tape) Backward(loss *Value, sink Sink) error {
 	tp.sink, tp.err = sink, nil
 	loss.grad = tp.alloc(Scratch, 1)
 	loss.grad[0] = 1
+	tp.arena.late = true
 	tp.run()
 	tp.Reset()
+	tp.arena.late = false
 	err := tp.err
 	tp.err = nil // a chunked loss of the next pass runs backwards before Backward
 	return err
@@ -503,8 +506,10 @@ func (tp *Tape) clear() {
 	}
 	tp.nodes = tp.nodes[:0]
 	for _, v := range tp.made {
-		if v.grad != nil { // a leaf's: out of the arena's hands, into the caller's
-			tp.Ledger.Add(Scratch, -4*int64(len(v.grad)))
+		if v.grad != nil { // a leaf's: the caller may read it for as long as it likes
+			own := slices.Clone(v.grad)
+			tp.release(Scratch, v.grad)
+			v.grad = own
 		}
 		tp.close(v)
 	}
