@@ -248,7 +248,7 @@ func (s *sizer) nearest(want int64) (int, error) {
 		s.follow(at, want)
 	}
 	best := s.best(want)
-	if best == 0 || s.off(best, want) > 0.02 {
+	if best == 0 || s.loose(best, want) {
 		s.sweep(want)
 		best = s.best(want)
 		for v := max(1, best-2); v <= min(best+2, s.limit()); v++ {
@@ -259,11 +259,29 @@ func (s *sizer) nearest(want int64) (int, error) {
 	if best == 0 {
 		return 0, s.count(max(1, s.start)).err
 	}
-	if s.off(best, want) > 0.02 {
+	if s.loose(best, want) {
 		s.look(best)
 		best = s.best(want)
 	}
 	return best, nil
+}
+
+// loose reports whether a size may not be the nearest: it is further off than a fiftieth,
+// and want does not lie close by, between it and a neighbour.
+func (s *sizer) loose(best int, want int64) bool {
+	switch off := s.off(best, want); {
+	case off <= 0.02:
+		return false
+	case off > 0.1:
+		return true
+	}
+	for _, next := range []int{best - 1, best + 1} {
+		c, counted := s.counts[next]
+		if counted && c.err == nil && (c.n > want) != (s.counts[best].n > want) {
+			return false
+		}
+	}
+	return true
 }
 
 // off is how far a size's count is from want, as a fraction.
