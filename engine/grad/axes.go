@@ -28,18 +28,39 @@ func (tp *Tape) Swap(x *Value, a, b, c int) *Value {
 	return z
 }
 
+// turned writes src [a, b] as dst [b, a], four rows of dst at a time.
+func turned(dst, src []float32, a, b int) {
+	q := 0
+	for ; q+4 <= b; q += 4 {
+		d0, d1, d2, d3 := dst[q*a:][:a], dst[(q+1)*a:][:a], dst[(q+2)*a:][:a], dst[(q+3)*a:][:a]
+		for p := range d0 {
+			s := src[p*b+q:][:4]
+			d0[p], d1[p], d2[p], d3[p] = s[0], s[1], s[2], s[3]
+		}
+	}
+	for ; q < b; q++ {
+		d := dst[q*a:][:a]
+		for p := range d {
+			d[p] = src[p*b+q]
+		}
+	}
+}
+
 // swapped writes src [n, a, b, c] as dst [n, b, a, c].
 func swapped(dst, src []float32, n, a, b, c int) {
 	size := a * b * c
 	kernel.Parallel(n, 1+(1<<13)/size, func(lo, hi int) {
 		for at := lo * size; at < hi*size; at += size {
-			for p := range a {
-				for q := range b {
-					to, from := dst[at+(q*a+p)*c:][:c], src[at+(p*b+q)*c:][:c]
-					if c == 1 {
-						to[0] = from[0]
-					} else {
-						copy(to, from)
+			from, to := src[at:at+size], dst[at:at+size]
+			if c == 1 {
+				turned(to, from, a, b)
+				continue
+			}
+			for q := range b {
+				for p := range a {
+					one, other := from[(p*b+q)*c:][:c], to[(q*a+p)*c:][:c]
+					for i, v := range one { // too short for copy
+						other[i] = v
 					}
 				}
 			}

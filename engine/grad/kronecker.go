@@ -136,12 +136,16 @@ func reversed(dst, src []float32, n, a, b, c int) {
 	size := a * b * c
 	kernel.Parallel(n, 1+(1<<13)/size, func(lo, hi int) {
 		for at := lo * size; at < hi*size; at += size {
+			from, to := src[at:at+size], dst[at:at+size]
+			if b == 1 {
+				turned(to, from, a, c)
+				continue
+			}
 			for q := range b {
-				for r := range c {
-					to := dst[at+(r*b+q)*a:][:a]
-					from := src[at+q*c+r:]
-					for p := range to {
-						to[p] = from[p*b*c]
+				for r := 0; r < c; r++ {
+					row, column := to[(r*b+q)*a:][:a], from[q*c+r:]
+					for p := range row {
+						row[p] = column[p*b*c]
 					}
 				}
 			}
