@@ -20,7 +20,8 @@ import (
 //	y = W (T x) + R x
 //
 // T = I + a tensor ring, see ring.go, is full and dense with few entries: the turned
-// weight comes near the wanted one, and what is left for R has a lower rank. R is s·B A
+// weight comes near the wanted one, and what is left for R has a lower rank. The backward
+// pass computes a ring's products again, so that it keeps nothing but x. R is s·B A
 // as in LoRA, or a ring of its own. Both rings start at zero. T is never built, but for
 // merging. Further transforms and residuals make other methods special cases:
 //
@@ -231,7 +232,7 @@ type transform interface {
 type nearIdentity struct{ *ring }
 
 func (t nearIdentity) turn(tp *grad.Tape, x *grad.Value) *grad.Value {
-	return tp.AddTo(x, t.apply(tp, x))
+	return tp.AddTo(x, tp.Checkpoint(x, t.apply))
 }
 
 // blockRotation is T = diag(Q_1, …) with Q the Cayley map of a skew-symmetric K.
@@ -336,7 +337,7 @@ type ringResidual struct {
 func (w *ringResidual) Dims() (out, in int) { return w.base.Dims() }
 
 func (w *ringResidual) Apply(tp *grad.Tape, x *grad.Value) *grad.Value {
-	return tp.AddTo(w.apply(tp, x), w.base.Apply(tp, x))
+	return tp.AddTo(tp.Checkpoint(x, w.apply), w.base.Apply(tp, x))
 }
 
 func (w *ringResidual) Dense(dst *tensor.Tensor) error {
