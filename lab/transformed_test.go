@@ -53,7 +53,7 @@ func TestFitFindsATransform(t *testing.T) {
 	}
 	whole := squaredDistance(m.w, m.new)
 	fit := func(method string) float64 {
-		r, _, err := tuneArm{method: method, rank: 1}.fitMatrix(t.Context(), m, whole, 300, 1)
+		r, _, err := tuneArm{method: method, rank: 1}.fitMatrix(t.Context(), m, whole, 300, fitRates, 1)
 		if err != nil {
 			t.Fatal(err)
 		}

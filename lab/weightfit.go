@@ -91,13 +91,16 @@ func (a tuneArm) fit(ctx context.Context, e Env, seed uint64) (relative float64,
 	if err != nil {
 		return 0, 0, err
 	}
+	if e.Quick {
+		list = list[:2]
+	}
 	var left, all float64
 	for _, m := range list {
 		if err := ctx.Err(); err != nil {
 			return 0, 0, err
 		}
 		whole := squaredDistance(m.w, m.new)
-		r, n, err := a.fitMatrix(ctx, m, whole, e.Pick(200, 20), seed)
+		r, n, err := a.fitMatrix(ctx, m, whole, e.Pick(200, 20), fitRates[:e.Pick(3, 1)], seed)
 		if err != nil {
 			return 0, 0, err
 		}
@@ -107,8 +110,7 @@ func (a tuneArm) fit(ctx context.Context, e Env, seed uint64) (relative float64,
 }
 
 // fitMatrix returns the least squared error that was found, relative to whole.
-func (a tuneArm) fitMatrix(ctx context.Context, m tunedMatrix, whole float64, steps int, seed uint64) (least float64, entries int64, err error) {
-	rates := fitRates
+func (a tuneArm) fitMatrix(ctx context.Context, m tunedMatrix, whole float64, steps int, rates []float64, seed uint64) (least float64, entries int64, err error) {
 	if a.method == "lora" { // the closed form is the best there is
 		rates, steps = rates[:1], 0
 	}
@@ -226,7 +228,7 @@ func squaredDistance(a, b *tensor.Tensor) (s float64) {
 }
 
 // fitPart measures the fits of arms with the tune test's number of trained entries, half
-// and a quarter as many; a quick run the first alone.
+// and a quarter as many; a quick run the first alone, on two matrices.
 func fitPart(budgets ...tuneArm) part {
 	return func(ctx context.Context, e Env, seed uint64, m *Measurement) error {
 		for i, a := range budgets {
