@@ -25,3 +25,8 @@ var AttentionPeer string
 //
 //go:embed open_peer.py
 var OpenPeer string
+
+// HMMPeer fits Gaussian hidden Markov models with hmmlearn.
+//
+//go:embed hmm_peer.py
+var HMMPeer string

@@ -41,7 +41,7 @@ type block struct {
 	from, to  int
 	log       float64
 	first, xi []float64
-	gram      []float64 // [K, q, q], upper triangles
+	gram      []float64 // [K + 1, q (q + 1)/2], upper triangles by rows; the last is scratch
 	err       error
 }
 
@@ -167,7 +167,7 @@ func (w *workspace) know(sequences []Sequence) {
 func (w *workspace) divide() {
 	q := 1 + (w.p+1)*w.d
 	for at := 0; at < w.rows; at += blockRows {
-		w.blocks = append(w.blocks, block{from: at, to: min(at+blockRows, w.rows), gram: make([]float64, w.k*q*q)})
+		w.blocks = append(w.blocks, block{from: at, to: min(at+blockRows, w.rows), gram: make([]float64, (w.k+1)*q*(q+1)/2)})
 	}
 	for i := 0; i < len(w.spans); {
 		g := block{from: i, first: make([]float64, w.k), xi: make([]float64, w.k*w.k)}
@@ -294,7 +294,7 @@ func (w *workspace) emit(e *emission, b *block) {
 			switch {
 			case v == top:
 				dst[j] = 1
-			case v-top < -745:
+			case v-top < negligible:
 				dst[j] = 0
 			default:
 				dst[j] = math.Exp(v - top)
@@ -307,9 +307,14 @@ func (w *workspace) emit(e *emission, b *block) {
 	})
 }
 
-// tiny is where scaled probabilities are given up for logarithms. What is lost to
-// underflow, under 1e-300, is nothing beside it.
-const tiny = 1e-200
+// tiny is where scaled probabilities are given up for logarithms; densities of which the
+// logarithm is negligible beside their row's largest count as 0. What is lost by that is
+// under 1e-60 of any probability that is kept, and products stay clear of denormals,
+// which processors are slow at.
+const (
+	tiny       = 1e-200
+	negligible = -600
+)
 
 // forward fills alpha and pred of a sequence,
 //
@@ -350,8 +355,9 @@ func (w *workspace) forward(initial, a []float64, s span) (log float64, ok bool)
 		if w.omega != nil {
 			reach.only(w.omega[t*k : t*k+k])
 		}
+		inverse := 1 / c
 		for j := range alpha {
-			alpha[j] /= c
+			alpha[j] *= inverse
 		}
 		if product *= c; product < 1e-50 {
 			log += math.Log(product)
@@ -436,39 +442,48 @@ func (w *workspace) smooth(a []float64, s span, g *block) bool {
 	return true
 }
 
-// gram returns Σ_t γ_t(k) z_t z_tᵀ of every state.
+// gram returns Σ_t γ_t(k) z_t z_tᵀ of every state. A row's products are made once, as
+// the upper triangle of z zᵀ, and added to each state's with its weight.
 func (w *workspace) gram() []*mat.SymDense {
 	k, q := w.k, 1+(w.p+1)*w.d
+	n := q * (q + 1) / 2
 	inParallel(w.blocks, func(b *block) {
 		clear(b.gram)
+		products := b.gram[k*n:]
 		w.eachRow(b.from, b.to, func(row int, window []float64) {
+			products[0] = 1
+			copy(products[1:], window)
+			at := q
+			for i, v := range window {
+				for _, u := range window[i:] {
+					products[at] = v * u
+					at++
+				}
+			}
 			for state, g := range w.b[row*k : row*k+k] {
 				if g == 0 {
 					continue
 				}
-				sum := b.gram[state*q*q : (state+1)*q*q]
-				sum[0] += g
-				for j, v := range window {
-					sum[1+j] += g * v
-				}
-				for i, v := range window {
-					gv, dst := g*v, sum[(1+i)*q+1+i:(2+i)*q]
-					for j, u := range window[i:] {
-						dst[j] += gv * u
-					}
+				sum := b.gram[state*n : (state+1)*n]
+				for j, v := range products[:len(sum)] {
+					sum[j] += g * v
 				}
 			}
 		})
 	})
 	out := make([]*mat.SymDense, k)
 	for state := range out {
-		total := make([]float64, q*q)
-		for i := range w.blocks {
-			for j, v := range w.blocks[i].gram[state*q*q : (state+1)*q*q] {
-				total[j] += v
+		out[state] = mat.NewSymDense(q, nil)
+		at := state * n
+		for i := range q {
+			for j := i; j < q; j, at = j+1, at+1 {
+				var total float64
+				for b := range w.blocks {
+					total += w.blocks[b].gram[at]
+				}
+				out[state].SetSym(i, j, total)
 			}
 		}
-		out[state] = mat.NewSymDense(q, total)
 	}
 	return out
 }
