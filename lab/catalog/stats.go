@@ -21,10 +21,10 @@ func statistics() []Paper {
 			Plan:  Plan{Own: "Agreement over all references to 1e-10, and against log abundances with the total controlled for; graphs for glass oxides and soils.", Baselines: "proportionality and plain correlation of log-ratios, partial correlation after normalising"},
 		},
 		{
-			Number: 55, Slug: "arphmm", API: "stats.ARPHMM", Verb: "tare fit",
+			Number: 55, Slug: "arphmm", State: Runs, API: "stats.ARPHMM", Verb: "tare fit",
 			Title: "Autoregressive Hidden Markov Models with partial knowledge on latent space applied to aero-engines prognostics",
 			Claim: "Weighting the states' likelihoods by prior plausibility brings partial knowledge of the hidden states into an autoregressive hidden Markov model without losing the convergence of its fitting, and is of use for predicting how long engines will last.",
-			Plan:  Plan{Own: "A documented simulator of degrading engines, and the user's C-MAPSS files where present: asymmetric score, squared error, and share of predictions within 10 cycles early and 13 late.", Baselines: "the same model without prior knowledge, a hidden Markov model without autoregression, similarity of histories"},
+			Plan:  Plan{Own: "A documented simulator of degrading engines, and the user's C-MAPSS files where present: asymmetric score, squared error, and share of predictions at most 13 cycles early and 10 late.", Baselines: "the same model without prior knowledge, a hidden Markov model without autoregression, similarity of histories"},
 		},
 	}
 }
