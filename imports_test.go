@@ -45,8 +45,8 @@ var engineAside = map[string][]string{
 var familyAside = map[string][]string{}
 
 // The families whose methods work on tensors at rest or on whole gradients and so
-// call kernels on slices. All others go through grad and nn.
-var kernelUsers = []string{"method/optim", "method/quant", "method/merge"}
+// call kernels on slices, or share its threads. All others go through grad and nn.
+var kernelUsers = []string{"method/optim", "method/quant", "method/merge", "method/optimize"}
 
 // Names that say nothing of what a package holds.
 var emptyNames = []string{"util", "utils", "common", "helper", "helpers", "misc", "shared", "base", "lib"}
