@@ -58,9 +58,9 @@ func swapped(dst, src []float32, n, a, b, c int) {
 			}
 			for q := range b {
 				for p := range a {
-					one, other := from[(p*b+q)*c:][:c], to[(q*a+p)*c:][:c]
-					for i, v := range one { // too short for copy
-						other[i] = v
+					src, dst := (p*b+q)*c, (q*a+p)*c
+					for i := 0; i < c; i++ { // too short for copy
+						to[dst+i] = from[src+i]
 					}
 				}
 			}

@@ -183,7 +183,7 @@ func TestISTScores(t *testing.T) {
 		}
 	}
 	o.reward([][]int{{0}, {0, 2}}, []float64{0.5, 0.3})
-	for i, want := range []float64{2.5*0.1 - 2.5*0.1, 0, -2.5 * 0.1} {
+	for i, want := range []float64{0, 0, -2.5 * 0.1} {
 		if got := o.layers[i].score; math.Abs(got-want) > 1e-12 {
 			t.Errorf("score %d is %g, want %g", i, got, want)
 		}

@@ -72,12 +72,12 @@ func attachAs(t *testing.T, m Model, name string, o Options) *Adapter {
 // What is picked fits the budget, is no smaller than the next cheapest group allows
 // and holds the best of each kind of each block.
 func TestPickFitsTheBudget(t *testing.T) {
-	r, err := newRemoval("test", newTiny(t), newTiny(t).Linears())
-	if err == nil {
+	if _, err := newRemoval("test", newTiny(t), newTiny(t).Linears()); err == nil {
 		t.Fatal("layers of another model are taken for targets")
 	}
 	m := newTiny(t)
-	if r, err = newRemoval("test", m, m.Linears()); err != nil {
+	r, err := newRemoval("test", m, m.Linears())
+	if err != nil {
 		t.Fatal(err)
 	}
 	if r.total() != 2*(2*(2*8*16+2*4*16)+24*3*16) { // two groups of two heads 4 wide; 24 channels
