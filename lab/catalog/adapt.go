@@ -45,7 +45,7 @@ func adapt() []Paper {
 			Plan:  Plan{Test: tuneTest, Own: "Operations and measured latency, for single entries and for whole heads and neurons; a small encoder that sorts the labelled mails, where they are at hand.", Baselines: "LoRA, full fine-tuning with magnitude pruning, iterative magnitude pruning"},
 		},
 		{
-			Number: 38, Slug: "eva", State: Runs, API: "adapt.EVA", Verb: "tare tune",
+			Number: 38, Slug: "eva", State: Measured, API: "adapt.EVA", Verb: "tare tune",
 			Title: "One Initialization to Rule them All: Fine-tuning via Explained Variance Adaptation",
 			Claim: "Starting LoRA from the leading right-singular vectors of the layer's own activations, with ranks moved to the layers where they explain most variance, converges faster and has the highest average score over the tasks of each field tried.",
 			Plan:  Plan{Test: tuneTest, Own: "Area under the loss curve and final figures; the seconds spent on the streamed decomposition count; even ranks are a further arm.", Baselines: "LoRA, PiSSA, AdaLoRA"},
