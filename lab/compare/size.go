@@ -251,10 +251,6 @@ func (s *sizer) nearest(want int64) (int, error) {
 	if best == 0 || s.loose(best, want) {
 		s.sweep(want)
 		best = s.best(want)
-		for v := max(1, best-2); v <= min(best+2, s.limit()); v++ {
-			s.count(v)
-		}
-		best = s.best(want)
 	}
 	if best == 0 {
 		return 0, s.count(max(1, s.start)).err
