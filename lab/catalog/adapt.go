@@ -15,7 +15,7 @@ func adapt() []Paper {
 			Plan:  Plan{Test: tuneTest, Own: "The entries are chosen anew every few hundred steps from the current weight. Optimizer bytes are counted against two moments for each chosen entry, and the source-domain loss is the second figure.", Baselines: "full fine-tuning, LoRA, sparse tuning of the largest entries, sparse tuning of random entries, S²FT"},
 		},
 		{
-			Number: 5, Slug: "adalora", State: Runs, API: "adapt.AdaLoRA", Verb: "tare tune",
+			Number: 5, Slug: "adalora", State: Measured, API: "adapt.AdaLoRA", Verb: "tare tune",
 			Title: "Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning",
 			Claim: "Updates held in the form of a singular value decomposition, whose least important triplets are pruned during training, spend one rank budget better than an even split over matrices; the gain over LoRA is largest when the budget is small.",
 			Plan:  Plan{Test: tuneTest, Own: "Budgets of 1, 2 and 4 ranks a matrix on average; the ranks that each matrix is left with are reported.", Baselines: "LoRA at the final total rank; bottleneck adapters and bias-only tuning as further arms"},
