@@ -16,6 +16,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"tare/engine/nearest"
+	"tare/method/stats"
 )
 
 // Method is one row of the list.
@@ -30,7 +31,18 @@ type Method struct {
 
 // Methods lists what tare fit fits.
 func Methods() []Method {
-	return []Method{}
+	return []Method{
+		{"presto", "presto", "Ordinal regression that shrinks towards proportional odds, for a rare last class.", Takes{Response: Ordered},
+			func() Options { return &prestoOptions{*stats.NewPresto()} }, func() Model { return &ordinalModel{} }},
+		{"proportional-odds", "", "Ordinal regression with one set of weights.", Takes{Response: Ordered},
+			func() Options { return &proportionalOptions{*stats.NewProportionalOdds()} }, func() Model { return &ordinalModel{} }},
+		{"separate-odds", "", "Ordinal regression with weights for each cut.", Takes{Response: Ordered},
+			func() Options { return &separateOptions{*stats.NewNonProportional()} }, func() Model { return &ordinalModel{} }},
+		{"logistic", "", "Logistic regression of the last class against all others.", Takes{Response: Ordered},
+			func() Options { return &logisticOptions{*stats.NewLogistic()} }, func() Model { return &ordinalModel{} }},
+		{"partial-correlation", "compositional-partial-correlation", "Partial correlations of the parts of a whole.", Takes{Columns: Parts},
+			func() Options { return &partialOptions{*stats.NewPartialCorrelation()} }, func() Model { return &partialModel{} }},
+	}
 }
 
 // ErrMethod marks the name of a method that is not in the list.
@@ -173,6 +185,8 @@ type Figure struct {
 	Lines []Series `json:"-"`
 	Dots  []Series `json:"-"`
 	Grid  *Grid    `json:"-"`
+
+	Labels []string `json:"-"` // of the dots, from the top, which then lie in rows
 }
 
 // Series is a line or a set of dots; Low and High, where there are any, are the ends of
