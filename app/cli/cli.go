@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -28,6 +29,7 @@ import (
 	"tare/engine/train"
 	"tare/lab/catalog"
 	"tare/lab/compare"
+	"tare/lab/fitting"
 	"tare/lab/record"
 	"tare/lab/tuning"
 	"tare/method/adapt"
@@ -81,6 +83,8 @@ type verbs struct {
 	Eval       evalVerb       `cmd:"" help:"Loss, perplexity and answers of a model."`
 	Generate   generateV      `cmd:"" help:"Continue a prompt."`
 	Embed      embed          `cmd:"" help:"Texts as vectors, by an encoder."`
+	Fit        fit            `cmd:"" help:"Fit a statistical model to a table."`
+	Predict    predict        `cmd:"" help:"Apply a fitted model to a table."`
 	Chat       chatVerb       `cmd:"" help:"Talk with a model."`
 	Papers     papers         `cmd:"" help:"The catalog: every paper, its state and claim."`
 	Reproduce  reproduce      `cmd:"" help:"Measure papers' claims against their baselines on this machine."`
@@ -166,15 +170,18 @@ func limitMemory(limit int64) {
 
 // helpWords fills the lists of known names into the flags' helps.
 func helpWords() kong.Vars {
-	var methods, optimizers []string
+	var methods, optimizers, fits []string
 	for _, m := range adapt.Methods() {
 		methods = append(methods, m.Name)
 	}
 	for _, m := range optim.Methods() {
 		optimizers = append(optimizers, m.Name)
 	}
+	for _, m := range fitting.Methods() {
+		fits = append(fits, m.Name)
+	}
 	return kong.Vars{
-		"methods": strings.Join(methods, ", "), "optimizers": strings.Join(optimizers, ", "), "schedules": strings.Join(train.Schedules(), ", "),
+		"methods": strings.Join(methods, ", "), "optimizers": strings.Join(optimizers, ", "), "fits": strings.Join(fits, ", "), "schedules": strings.Join(train.Schedules(), ", "),
 	}
 }
 
@@ -205,7 +212,7 @@ func codeOf(err error) int {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return exitInterrupted
 	}
-	for _, usage := range usageErrors {
+	for _, usage := range slices.Concat(usageErrors, fitting.UsageErrors()) {
 		if errors.Is(err, usage) {
 			return exitUsage
 		}
@@ -213,7 +220,7 @@ func codeOf(err error) int {
 	if errors.As(err, new(badInput)) {
 		return exitBadInput
 	}
-	for _, bad := range inputErrors {
+	for _, bad := range slices.Concat(inputErrors, fitting.InputErrors()) {
 		if errors.Is(err, bad) {
 			return exitBadInput
 		}
