@@ -20,6 +20,7 @@ func Experiments() []Experiment {
 		soka(),
 		atp(),
 		arphmm(),
+		blockDescent(),
 	}
 }
 

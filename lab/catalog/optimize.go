@@ -9,7 +9,7 @@ func optimize() []Paper {
 			Plan:  Plan{Own: "Hyper-representation with a recurrent network, cleaning of noisy labels, and choice of regularisation for sorting text: accuracy against oracle calls and seconds.", Baselines: "StocBiO, MA-SOBA, TTSA, SABA, SUSTAIN and VRBO"},
 		},
 		{
-			Number: 35, Slug: "block-coordinate-descent", API: "optimize.BlockDescent", Verb: "tare fit",
+			Number: 35, Slug: "block-coordinate-descent", State: Runs, API: "optimize.BlockDescent", Verb: "tare fit",
 			Title: "Let's Make Block Coordinate Descent Converge Faster: Faster Greedy Rules, Message-Passing, Active-Set Complexity, and Superlinear Convergence",
 			Claim: "Better greedy choice of blocks, exact steps on huge tree-shaped blocks by message passing, and switching to Newton steps once the active set is found each make more progress an iteration, and end in superlinear convergence on problems with sparse solutions.",
 			Plan:  Plan{Own: "Least squares, binary and multi-class logistic regression, label propagation, bounded and L1 problems: distance to the optimum by iteration and by second, and the iteration at which the support is found.", Baselines: "random, cyclic and Gauss–Southwell choice; gradient and matrix steps"},
