@@ -18,11 +18,12 @@ type predict struct {
 	Overwrite bool   `help:"Replace an existing --out."`
 }
 
-// Help shows an example.
+// Help shows examples.
 func (*predict) Help() string {
 	return `Columns are coded, imputed and standardised as they were in the fit; columns that it did not use are not looked at. Each row of the result has the line that it is of. Where the table has the response, the predictions are scored.
 
-Example:
+Examples:
+  tare predict model.json new.csv
   tare predict model.json new.csv --out predictions.csv`
 }
 

@@ -5,8 +5,7 @@ package optimize
 // are already in one tree.
 func forest(q Sparse, order []int) (taken, rest []int) {
 	tree := map[int]int{} // union-find, of those taken
-	var root func(i int) int
-	root = func(i int) int {
+	root := func(i int) int {
 		for tree[i] != i {
 			tree[i] = tree[tree[i]]
 			i = tree[i]
