@@ -31,7 +31,7 @@ func (tp *Tape) ScaledBasis(lambda, gamma *Value, scale float32, basis func(k, n
 	fill(z.Data)
 	if tp.needsAny(lambda, gamma) {
 		tp.record(z, nil, func(dz []float32) { tp.scaledBasisBackward(lambda, gamma, scale, basis, dz) }, lambda, gamma)
-		z.remake = filler(fill)
+		tp.cheap(z, filler(fill))
 	}
 	tp.tangent(z, func() (t *Value) {
 		if lambda.tan != nil {

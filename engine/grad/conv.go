@@ -286,7 +286,8 @@ func (tp *Tape) Patches(x *Value, g Grid, win Window) *Value {
 		area := s.out.Height * s.out.Width
 		kernel.Parallel(s.in.Images, 1, func(lo, hi int) { s.scatter(dx, dz[lo*area*k:hi*area*k], lo*area, hi*area) })
 	}, x)
-	z.needs, z.remake = x.needs, filler(fill)
+	z.needs = x.needs
+	tp.cheap(z, filler(fill))
 	tp.linearTangent(z, x, func(t *Value) *Value { return tp.Patches(t, g, win) })
 	return z
 }

@@ -73,8 +73,14 @@ func record[A any](tp *Tape, out *Value, param *Param, operands A, back func(tp 
 func recordCheap[A any](tp *Tape, out *Value, param *Param, operands A, again func(o *A, dst []float32), back func(tp *Tape, o *A, dy []float32), saved ...*Value) {
 	if c := note(tp, out, param, operands, back, saved); c != nil {
 		c.again = again
-		out.remake = c
+		tp.cheap(out, c)
 	}
+}
+
+// cheap lets out's data go after the forward pass. Its operation is the last recorded,
+// whose saved values by reads.
+func (tp *Tape) cheap(out *Value, by remaker) {
+	out.remake, out.from = by, tp.nodes[len(tp.nodes)-1].saved
 }
 
 func note[A any](tp *Tape, out *Value, param *Param, operands A, back func(tp *Tape, o *A, dy []float32), saved []*Value) *call[A] {

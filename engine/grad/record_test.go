@@ -81,3 +81,43 @@ func TestCheapResultsAreNotHeld(t *testing.T) {
 		}
 	}
 }
+
+// Results that are made again may be made of others that are: each makes what it reads
+// first.
+func TestCheapResultsOfCheapResults(t *testing.T) {
+	const n, d, vocab = 40, 24, 11
+	r := newRand("chains")
+	w, b := newParam(t, "w", normal(r, d, 1), tensor.F32, d), newParam(t, "b", normal(r, d, 1), tensor.F32, d)
+	table, last := newParam(t, "table", normal(r, vocab*d, 1), tensor.F32, vocab, d), newParam(t, "last", normal(r, d*d, 0.2), tensor.F32, d, d)
+	ids := make([]int32, n)
+	for i := range ids {
+		ids[i] = int32(r.IntN(vocab))
+	}
+	for _, p := range []*grad.Param{w, b, table, last} {
+		p.Part = grad.Whole
+	}
+	gradients := func(dropped bool) (all []float32) {
+		ledger := &grad.Ledger{}
+		tp := grad.NewTape(ledger)
+		net := func() *grad.Value {
+			x := tp.RMSNorm(tp.LayerNorm(tp.Embed(ids, table), w, b, 1e-5), w, 1e-5)
+			return tp.Linear(tp.GELU(tp.SiLUMul(tp.SiLU(x), x)), last)
+		}
+		y := net
+		if dropped {
+			y = func() *grad.Value { return tp.Scope(net) }
+		}
+		if err := tp.Backward(tp.Sum(tp.Tanh(y())), func(_ *grad.Param, g *tensor.Tensor) error {
+			all = append(all, g.F32()...)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		mustBeClean(t, ledger)
+		return all
+	}
+	kept, again := gradients(false), gradients(true)
+	if i := differs(again, kept); i >= 0 || len(again) != len(kept) {
+		t.Errorf("number %d of %d is %v when results are made again, %v when they are kept", i, len(kept), again[i], kept[i])
+	}
+}

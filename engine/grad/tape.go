@@ -38,6 +38,7 @@ type Value struct {
 	owned  bool      // Data came from the arena
 	param  *Param    // set on a parameter's leaf: the gradient goes there
 	remake remaker   // fills Data again from what it came from: not held until a backward reads it
+	from   []*Value  // what remake reads
 }
 
 // Grad returns the gathered gradient, for leaves after Backward; nil if none.
@@ -426,6 +427,7 @@ func (tp *Tape) run() {
 func (tp *Tape) restore(saved []*Value) {
 	for _, v := range saved {
 		if v.remake != nil && v.Data == nil {
+			tp.restore(v.from)
 			v.Data, v.owned = tp.alloc(Activations, v.Rows*v.Cols), true
 			v.remake.remake(v.Data)
 		}
