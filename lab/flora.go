@@ -3,10 +3,8 @@ package lab
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math"
 	"math/rand/v2"
-	"sync"
 
 	"tare/engine/data"
 	"tare/engine/eval"
@@ -15,7 +13,6 @@ import (
 	"tare/engine/train"
 	"tare/lab/tuning"
 	"tare/method/adapt"
-	"tare/method/optim"
 )
 
 // flora is the experiment of FLoRA (Si et al. 2024): a change that keeps a kernel's
@@ -40,7 +37,7 @@ func flora() Experiment {
 		if a.name == "lora" {
 			text.rank = 8
 		}
-		x.Arms = append(x.Arms, budgeted{a.name, a.role, []tuneArm{text}}.arm(digitPart(a)))
+		x.Arms = append(x.Arms, text.with(digitPart(a)))
 	}
 	x.Arms = append(x.Arms, textArms(tuneArm{"flora, LoRA's scale", Method, "flora scale=2", 8})...)
 	return x
@@ -74,30 +71,15 @@ const residualConvolutions = `layer\d\..*(conv\d|downsample\.0)`
 type digitTest struct {
 	base               *model.ResNet
 	learn, valid, test *data.Images
-
-	mu    sync.Mutex
-	rates map[string]float64
 }
 
-var (
-	digitOnce sync.Mutex
-	digitHeld = map[bool]*digitTest{} // by Quick
-)
+var digitTests opened[*digitTest]
 
-// openDigitTest trains the network, once for a program.
+// openDigitTest trains the network.
 func openDigitTest(ctx context.Context, e Env) (*digitTest, error) {
-	digitOnce.Lock()
-	defer digitOnce.Unlock()
-	if t := digitHeld[e.Quick]; t != nil {
-		return t, nil
-	}
-	training, err := data.MNIST(true)
+	training, test, err := readDigits()
 	if err != nil {
-		return nil, noDigits(err)
-	}
-	test, err := data.MNIST(false)
-	if err != nil {
-		return nil, noDigits(err)
+		return nil, err
 	}
 	known := func(l int32) bool { return l < 5 }
 	others := func(l int32) bool { return l >= 5 }
@@ -106,7 +88,6 @@ func openDigitTest(ctx context.Context, e Env) (*digitTest, error) {
 		learn: imagesOf(first, first.N, others),
 		valid: imagesOf(lastImages(training, 10_000), e.Pick(1000, 200), others),
 		test:  imagesOf(test, e.Pick(test.N, 500), others),
-		rates: map[string]float64{},
 	}
 	if t.base, err = newDigitNet(); err != nil {
 		return nil, err
@@ -114,11 +95,10 @@ func openDigitTest(ctx context.Context, e Env) (*digitTest, error) {
 	for _, p := range t.base.Params() {
 		p.Part = grad.Whole
 	}
-	run := digitRun{lr: 3e-3, steps: e.Pick(200, 20), batch: e.Pick(100, 50), shift: 2}
-	if err := run.train(ctx, e, t.base, imagesOf(first, first.N, known), nil, "the base"); err != nil {
+	run := imageRun{lr: 3e-3, floor: digitFloor, steps: e.Pick(200, 20), batch: e.Pick(100, 50), note: "the base"}
+	if err := learnDigits(ctx, e, run, t.base, imagesOf(first, first.N, known), 2, nil); err != nil {
 		return nil, err
 	}
-	digitHeld[e.Quick] = t
 	return t, nil
 }
 
@@ -128,42 +108,19 @@ func newDigitNet() (*model.ResNet, error) {
 	}, 1)
 }
 
-// digitRun is how a run on digits goes.
-type digitRun struct {
-	lr           float64
-	steps, batch int
-	shift        int // pixels that images are moved by at most
-	seed         uint64
-}
+// digitFloor is the part of the learning rate that is left in the end.
+const digitFloor = 0.01
 
-// train trains what trains of m, and the method's hooks with it.
-func (r digitRun) train(ctx context.Context, e Env, m *model.ResNet, images *data.Images, a *adapt.Adapter, note string) error {
-	source, err := data.NewLabelled(images.Pixels, images.Labels, r.batch, r.seed)
+// learnDigits trains what trains of m on images that are moved by up to shift pixels.
+func learnDigits(ctx context.Context, e Env, run imageRun, m *model.ResNet, images *data.Images, shift int, a *adapt.Adapter) error {
+	source, err := data.NewLabelled(images.Pixels, images.Labels, run.batch, run.seed)
 	if err != nil {
 		return err
 	}
-	if r.shift > 0 {
-		source.Change(data.Shift(images.Rows, images.Cols, r.shift))
+	if shift > 0 {
+		source.Change(data.Shift(images.Rows, images.Cols, shift))
 	}
-	schedule, err := train.NewSchedule("cosine", r.steps/20, 0.01)
-	if err != nil {
-		return err
-	}
-	task := &train.Classify{Model: m, Source: source}
-	loop := train.Loop{
-		Task: task, Params: m.Params(), Optimizer: optim.NewAdamW(0, nil), Tape: grad.NewTape(nil),
-		Options: train.Options{Steps: r.steps, LR: r.lr, Schedule: schedule, Clip: 1, Seed: r.seed},
-	}
-	if a != nil {
-		loop.Hooks, err = a.Prepare(ctx, adapt.Setup{Model: m, Steps: r.steps, Seed: r.seed, LR: r.lr, Batches: func(n int) ([]train.Batch, error) {
-			return peekBatches(task, n)
-		}})
-		if err != nil {
-			return err
-		}
-	}
-	loop.Hooks = append(loop.Hooks, stepHook(func(l *train.Loop) { e.Step(l.Step, r.steps, fmt.Sprintf("%s, loss %.3f", note, l.Loss)) }))
-	return loop.Run(ctx)
+	return run.train(ctx, e, m, &train.Classify{Model: m, Source: source}, a)
 }
 
 // digitImages is how many images of new digits there are to learn from.
@@ -184,16 +141,9 @@ func (t *digitTest) tuned(ctx context.Context, e Env, a tuneArm, lr float64, see
 	if err != nil {
 		return nil, 0, err
 	}
-	few := *t.learn
-	few.N, few.Pixels, few.Labels = 0, nil, nil
-	width := len(t.learn.Pixels) / t.learn.N
-	for _, i := range rand.New(rand.NewPCG(seed, 5)).Perm(t.learn.N)[:digitImages] {
-		few.Pixels = append(few.Pixels, t.learn.Pixels[i*width:(i+1)*width]...)
-		few.Labels = append(few.Labels, t.learn.Labels[i])
-		few.N++
-	}
-	run := digitRun{lr: lr, steps: e.Pick(100, 8), batch: 50, seed: seed}
-	return m, entries, run.train(ctx, e, m, &few, adapter, "new digits")
+	few := pickImages(t.learn, rand.New(rand.NewPCG(seed, 5)).Perm(t.learn.N)[:digitImages])
+	run := imageRun{lr: lr, floor: digitFloor, steps: e.Pick(100, 8), batch: 50, seed: seed, note: "new digits"}
+	return m, entries, learnDigits(ctx, e, run, m, few, 0, adapter)
 }
 
 // onDigits lets the arm's part of m train, whose entries it counts, and then the head.
@@ -227,7 +177,7 @@ func (a tuneArm) onDigits(m *model.ResNet, seed uint64) (*adapt.Adapter, int64, 
 func (a tuneArm) measureDigits(ctx context.Context, e Env, seed uint64) (map[string]float64, error) {
 	work := fmt.Sprintf("new digits: %s, rank %d, seed %d, quick %v", a.method, a.rank, seed, e.Quick)
 	return once(ctx, e.shelf, work, func() (map[string]float64, error) {
-		t, err := openDigitTest(ctx, e)
+		t, err := digitTests.get(e, func() (*digitTest, error) { return openDigitTest(ctx, e) })
 		if err != nil {
 			return nil, err
 		}
@@ -261,43 +211,23 @@ func judgeDigits(m *model.ResNet, images *data.Images) (right, loss float64) {
 // rate returns the arm's learning rate, the one of the grid that with seed 0 ends lowest
 // on images of the training set that no run learns from.
 func (t *digitTest) rate(ctx context.Context, e Env, a tuneArm) (float64, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	key := fmt.Sprint(a.method, a.rank)
-	if lr, ok := t.rates[key]; ok {
-		return lr, nil
-	}
 	grid := digitRates
 	if e.Quick {
 		grid = grid[1:4]
 	}
-	chosen, least := 0.0, math.Inf(1)
-	for _, lr := range grid {
+	return e.bestRate(ctx, a, "new digits", grid, func(lr float64) (float64, error) {
 		m, _, err := t.tuned(ctx, e, a, lr, 0)
 		if ctx.Err() != nil {
 			return 0, ctx.Err()
 		}
 		if err != nil {
 			e.Logf("%s at learning rate %g: %v", a.name, lr, err)
-			continue
+			return math.Inf(1), nil
 		}
-		if _, loss := judgeDigits(m, t.valid); loss < least {
-			chosen, least = lr, loss
-		}
-	}
-	if chosen == 0 {
-		return 0, fmt.Errorf("lab: %s: no learning rate of the grid %v tells the new digits: %w", a.method, grid, ErrNotFinite)
-	}
-	e.Logf("learning rate %g on new digits", chosen)
-	t.rates[key] = chosen
-	return chosen, nil
+		_, loss := judgeDigits(m, t.valid)
+		return loss, nil
+	})
 }
 
 // digitPart adds the arm's figures on the new digits.
-func digitPart(a tuneArm) part {
-	return func(ctx context.Context, e Env, seed uint64, m *Measurement) error {
-		figures, err := a.measureDigits(ctx, e, seed)
-		maps.Copy(m.Extra, figures)
-		return err
-	}
-}
+func digitPart(a tuneArm) part { return figuresPart(a.measureDigits) }

@@ -45,25 +45,23 @@ func footprintShape(quick bool) model.Config {
 
 // footprintArms makes arms that run the tune test and measure the footprint.
 func footprintArms(list ...tuneArm) []Arm {
-	var out []Arm
-	for _, a := range list {
-		out = append(out, Arm{Name: a.name, Role: a.role, Run: func(ctx context.Context, e Env, seed uint64) (Measurement, error) {
-			m, err := a.run(ctx, e, seed)
-			if err != nil {
-				return m, err
-			}
-			f, err := footprintOf(ctx, e, a.method, seed)
-			if err != nil {
-				return m, err
-			}
-			m.Extra[stepSeconds.Name], m.Extra[stepPeak.Name] = f.seconds, f.peak
-			if f.process > 0 {
-				m.Extra[processPeak.Name] = f.process
-			}
-			return m, nil
-		}})
+	out := make([]Arm, len(list))
+	for i, a := range list {
+		out[i] = a.with(footprintPart(a.method))
 	}
 	return out
+}
+
+// footprintPart adds the figures of a step of the larger model.
+func footprintPart(method string) part {
+	return figuresPart(func(ctx context.Context, e Env, seed uint64) (map[string]float64, error) {
+		f, err := footprintOf(ctx, e, method, seed)
+		figures := map[string]float64{stepSeconds.Name: f.seconds, stepPeak.Name: f.peak}
+		if f.process > 0 {
+			figures[processPeak.Name] = f.process
+		}
+		return figures, err
+	})
 }
 
 // footprintOf measures a method on random weights and tokens, which cost what real

@@ -25,7 +25,8 @@ type Options struct {
 	// Resume goes on with the latest unfinished run of the same experiment,
 	// settings, commit and processor, skipping the cells it has.
 	Resume bool
-	// Shelf holds what this experiment shares with others; nil shares nothing.
+	// Shelf holds what this experiment shares with others; nil shares it among its own
+	// cells.
 	Shelf *Shelf
 	// Progress takes every step of every cell; may be nil.
 	Progress func(Event)
@@ -104,6 +105,9 @@ func Run(ctx context.Context, x Experiment, o Options) (*Record, error) {
 	}
 	if o.Seeds < 0 {
 		return nil, fmt.Errorf("lab: %s: %d seeds asked for, need at least 1", x.Slug, o.Seeds)
+	}
+	if o.Shelf == nil {
+		o.Shelf = &Shelf{}
 	}
 	s := &session{x: x, o: o, started: time.Now().UTC(), done: map[cellKey]Cell{}}
 	s.seeds = seedList(x, o)

@@ -2,9 +2,6 @@ package lab
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"math"
 
 	"tare/engine/data"
@@ -36,13 +33,9 @@ func mnist() Experiment {
 // digits measures one of vision's set-ups.
 func digits(train func(ctx context.Context, training, test *data.Images, seed uint64, progress func(done, total int)) (vision.Record, error)) func(context.Context, Env, uint64) (Measurement, error) {
 	return func(ctx context.Context, e Env, seed uint64) (Measurement, error) {
-		training, err := data.MNIST(true)
+		training, test, err := readDigits()
 		if err != nil {
-			return Measurement{}, noDigits(err)
-		}
-		test, err := data.MNIST(false)
-		if err != nil {
-			return Measurement{}, noDigits(err)
+			return Measurement{}, err
 		}
 		if e.Quick {
 			training, test = firstImages(training, quickTraining), firstImages(test, quickTest)
@@ -56,20 +49,6 @@ func digits(train func(ctx context.Context, training, test *data.Images, seed ui
 			Extra: map[string]float64{"images a second": r.PerSecond},
 		}, nil
 	}
-}
-
-func noDigits(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("the data is missing: set TARE_MNIST to a folder with MNIST's four files, gzipped or not: %w", err)
-	}
-	return err
-}
-
-func firstImages(m *data.Images, n int) *data.Images {
-	part := *m
-	part.N = min(n, m.N)
-	part.Pixels, part.Labels = m.Pixels[:part.N*(len(m.Pixels)/m.N)], m.Labels[:part.N]
-	return &part
 }
 
 func peakOf(p grad.Peak) map[string]int64 {

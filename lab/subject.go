@@ -3,19 +3,16 @@ package lab
 import (
 	"context"
 	"fmt"
-	"maps"
-	"math"
 	"math/rand/v2"
-	"sync"
 
 	"tare/engine/data"
+	"tare/engine/eval"
 	"tare/engine/grad"
 	"tare/engine/model"
 	"tare/engine/train"
 	"tare/lab/diffusion"
 	"tare/lab/vision"
 	"tare/method/adapt"
-	"tare/method/optim"
 )
 
 // The subject test: a network that has learnt to draw the digits 0 to 8 is shown a few
@@ -52,32 +49,17 @@ type subjectTest struct {
 	// Features of held-out images, rows of width numbers.
 	nines, valid, others []float32
 	width                int
-
-	mu    sync.Mutex
-	rates map[string]float64
 }
 
-var (
-	subjectOnce sync.Mutex
-	subjectHeld = map[bool]*subjectTest{} // by Quick
-)
+var subjectTests opened[*subjectTest]
 
-// openSubjectTest trains the network and the judge, once for a program.
+// openSubjectTest trains the network and the judge.
 func openSubjectTest(ctx context.Context, e Env) (*subjectTest, error) {
-	subjectOnce.Lock()
-	defer subjectOnce.Unlock()
-	if t := subjectHeld[e.Quick]; t != nil {
-		return t, nil
-	}
-	training, err := data.MNIST(true)
+	training, test, err := readDigits()
 	if err != nil {
-		return nil, noDigits(err)
+		return nil, err
 	}
-	test, err := data.MNIST(false)
-	if err != nil {
-		return nil, noDigits(err)
-	}
-	t := &subjectTest{training: training, rates: map[string]float64{}}
+	t := &subjectTest{training: training}
 	judged := training
 	if e.Quick {
 		judged = firstImages(training, 3000)
@@ -89,9 +71,6 @@ func openSubjectTest(ctx context.Context, e Env) (*subjectTest, error) {
 	t.others, _ = t.features(imagesOf(test, e.Pick(500, 50), func(l int32) bool { return l != subject }))
 	t.valid, _ = t.features(imagesOf(lastImages(training, 10_000), e.Pick(500, 50), func(l int32) bool { return l == subject }))
 	t.base, err = t.learn(ctx, e)
-	if err == nil {
-		subjectHeld[e.Quick] = t
-	}
 	return t, err
 }
 
@@ -105,8 +84,8 @@ func (t *subjectTest) learn(ctx context.Context, e Env) (*model.DiT, error) {
 		p.Part = grad.Whole
 	}
 	old := imagesOf(t.training, t.training.N, func(l int32) bool { return l != subject })
-	steps := e.Pick(2000, 40)
-	err = drawingRun(ctx, e, m, old, nil, drawing{lr: 2e-3, steps: steps, batch: e.Pick(64, 16)}, "the base")
+	run := imageRun{lr: 2e-3, floor: drawingFloor, steps: e.Pick(2000, 40), batch: e.Pick(64, 16), note: "the base"}
+	err = learnToDraw(ctx, e, run, m, old, nil)
 	for _, p := range m.Params() {
 		p.Part = grad.Part{}
 	}
@@ -119,86 +98,20 @@ func newDiT() (*model.DiT, error) {
 	}, 1)
 }
 
-// drawing is how a run that learns to draw goes.
-type drawing struct {
-	lr           float64
-	steps, batch int
-	seed         uint64
-}
+// drawingFloor is the part of the learning rate that is left in the end.
+const drawingFloor = 0.05
 
-// drawingRun trains what trains of m, and the method's hooks with it.
-func drawingRun(ctx context.Context, e Env, m *model.DiT, images *data.Images, a *adapt.Adapter, d drawing, note string) error {
+// learnToDraw trains what trains of m.
+func learnToDraw(ctx context.Context, e Env, run imageRun, m *model.DiT, images *data.Images, a *adapt.Adapter) error {
 	pixels := make([]float32, len(images.Pixels))
 	for i, v := range images.Pixels {
 		pixels[i] = 2*v - 1
 	}
-	source, err := data.NewLabelled(pixels, images.Labels, d.batch, d.seed)
+	source, err := data.NewLabelled(pixels, images.Labels, run.batch, run.seed)
 	if err != nil {
 		return err
 	}
-	schedule, err := train.NewSchedule("cosine", d.steps/20, 0.05)
-	if err != nil {
-		return err
-	}
-	task := diffusion.NewTask(m, source, d.seed)
-	loop := train.Loop{
-		Task: task, Params: m.Params(), Optimizer: optim.NewAdamW(0, nil), Tape: grad.NewTape(nil),
-		Options: train.Options{Steps: d.steps, LR: d.lr, Schedule: schedule, Clip: 1, Seed: d.seed},
-	}
-	if a != nil {
-		loop.Hooks, err = a.Prepare(ctx, adapt.Setup{Model: m, Steps: d.steps, Seed: d.seed, Batches: func(n int) ([]train.Batch, error) {
-			return peekBatches(task, n)
-		}})
-		if err != nil {
-			return err
-		}
-		loop.Params = m.Params()
-	}
-	loop.Hooks = append(loop.Hooks, stepHook(func(l *train.Loop) { e.Step(l.Step, d.steps, fmt.Sprintf("%s, loss %.4f", note, l.Loss)) }))
-	return loop.Run(ctx)
-}
-
-// peekBatches returns the next n batches and puts the position in the data back.
-func peekBatches(task train.Task, n int) ([]train.Batch, error) {
-	state, err := task.State()
-	if err != nil {
-		return nil, err
-	}
-	batches := make([]train.Batch, n)
-	for i := range batches {
-		if batches[i], err = task.Next(); err != nil {
-			return nil, err
-		}
-	}
-	return batches, task.Restore(state)
-}
-
-// stepHook is a hook that is told of steps.
-type stepHook func(l *train.Loop)
-
-// EndStep implements train.StepEnder.
-func (h stepHook) EndStep(l *train.Loop) error { h(l); return nil }
-
-// imagesOf returns the first n images whose labels are wanted.
-func imagesOf(m *data.Images, n int, want func(label int32) bool) *data.Images {
-	part := *m
-	part.N, part.Pixels, part.Labels = 0, nil, nil
-	width := len(m.Pixels) / m.N
-	for i := 0; i < m.N && part.N < n; i++ {
-		if want(m.Labels[i]) {
-			part.Pixels = append(part.Pixels, m.Pixels[i*width:(i+1)*width]...)
-			part.Labels = append(part.Labels, m.Labels[i])
-			part.N++
-		}
-	}
-	return &part
-}
-
-func lastImages(m *data.Images, n int) *data.Images {
-	part := *m
-	width := len(m.Pixels) / m.N
-	part.Pixels, part.Labels, part.N = m.Pixels[(m.N-n)*width:], m.Labels[m.N-n:], n
-	return &part
+	return run.train(ctx, e, m, diffusion.NewTask(m, source, run.seed), a)
 }
 
 // features returns what the judge sees of images of 0 to 1.
@@ -254,20 +167,16 @@ func (t *subjectTest) tuned(ctx context.Context, e Env, a tuneArm, lr float64, s
 		return nil, err
 	}
 	nines := imagesOf(firstImages(t.training, 50_000), t.training.N, func(l int32) bool { return l == subject })
-	width, few := len(nines.Pixels)/nines.N, data.Images{N: subjectImages, Rows: 28, Cols: 28}
-	for _, i := range rand.New(rand.NewPCG(seed, 3)).Perm(nines.N)[:subjectImages] {
-		few.Pixels = append(few.Pixels, nines.Pixels[i*width:(i+1)*width]...)
-		few.Labels = append(few.Labels, subject)
-	}
-	d := drawing{lr: lr, steps: e.Pick(200, 10), batch: subjectImages, seed: seed}
-	return m, drawingRun(ctx, e, m, &few, adapter, d, "drawing")
+	few := pickImages(nines, rand.New(rand.NewPCG(seed, 3)).Perm(nines.N)[:subjectImages])
+	run := imageRun{lr: lr, floor: drawingFloor, steps: e.Pick(200, 10), batch: subjectImages, seed: seed, note: "drawing"}
+	return m, learnToDraw(ctx, e, run, m, few, adapter)
 }
 
 // measureSubject tunes and measures one arm with one seed.
 func (a tuneArm) measureSubject(ctx context.Context, e Env, seed uint64) (map[string]float64, error) {
 	work := fmt.Sprintf("subject test: %s, rank %d, seed %d, quick %v", a.method, a.rank, seed, e.Quick)
 	return once(ctx, e.shelf, work, func() (map[string]float64, error) {
-		t, err := openSubjectTest(ctx, e)
+		t, err := subjectTests.get(e, func() (*subjectTest, error) { return openSubjectTest(ctx, e) })
 		if err != nil {
 			return nil, err
 		}
@@ -294,46 +203,24 @@ func (t *subjectTest) judgeDrawings(ctx context.Context, e Env, m *model.DiT, se
 		return nil, err
 	}
 	scores, classes := train.Scores(t.judge, nines.Pixels, n, 100)
-	taken := 0
-	for i := range n {
-		if best(scores[i*classes:(i+1)*classes]) == subject {
-			taken++
-		}
-	}
 	drawn, _ := t.features(nines)
 	rest, _ := t.features(others)
 	return map[string]float64{
 		subjectDistance.Name: diffusion.Distance(drawn, t.nines, t.width),
 		subjectDrift.Name:    diffusion.Distance(rest, t.others, t.width),
-		subjectShare.Name:    float64(taken) / float64(n),
+		subjectShare.Name:    eval.Accuracy(scores, classes, nines.Labels),
 		subjectEntries.Name:  float64(train.Trainable(m.Params())),
 	}, nil
-}
-
-func best(scores []float32) (at int) {
-	for i, v := range scores {
-		if v > scores[at] {
-			at = i
-		}
-	}
-	return at
 }
 
 // rate returns the arm's learning rate, the one of the grid whose drawings with seed 0
 // come nearest to nines of the training set that no run learns from.
 func (t *subjectTest) rate(ctx context.Context, e Env, a tuneArm) (float64, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	key := fmt.Sprint(a.method, a.rank)
-	if lr, ok := t.rates[key]; ok {
-		return lr, nil
-	}
 	grid := subjectRates
 	if e.Quick {
 		grid = grid[1:3]
 	}
-	chosen, least := 0.0, math.Inf(1)
-	for _, lr := range grid {
+	return e.bestRate(ctx, a, "drawing", grid, func(lr float64) (float64, error) {
 		m, err := t.tuned(ctx, e, a, lr, 0)
 		if err != nil {
 			return 0, err
@@ -343,23 +230,9 @@ func (t *subjectTest) rate(ctx context.Context, e Env, a tuneArm) (float64, erro
 			return 0, err
 		}
 		rows, width := t.features(drawn)
-		if d := diffusion.Distance(rows, t.valid, width); d < least {
-			chosen, least = lr, d
-		}
-	}
-	if chosen == 0 {
-		return 0, fmt.Errorf("lab: %s: no learning rate of the grid %v gives drawings that can be compared: %w", a.method, grid, ErrNotFinite)
-	}
-	e.Logf("learning rate %g on drawing", chosen)
-	t.rates[key] = chosen
-	return chosen, nil
+		return diffusion.Distance(rows, t.valid, width), nil
+	})
 }
 
 // subjectPart adds the arm's figures of the subject test.
-func subjectPart(a tuneArm) part {
-	return func(ctx context.Context, e Env, seed uint64, m *Measurement) error {
-		figures, err := a.measureSubject(ctx, e, seed)
-		maps.Copy(m.Extra, figures)
-		return err
-	}
-}
+func subjectPart(a tuneArm) part { return figuresPart(a.measureSubject) }

@@ -1,6 +1,9 @@
 package lab
 
-import "context"
+import (
+	"context"
+	"maps"
+)
 
 // transformedLowRank is the experiment of transformed low-rank adaptation (Tao et al.
 // 2025), in parts. The fit: a tensor-ring transform of the inputs and a low-rank residual
@@ -18,8 +21,8 @@ func transformedLowRank() Experiment {
 		Figure: opticksLoss,
 		Seeds:  5, QuickSeeds: 2,
 	}
-	for _, a := range transformedArms() {
-		x.Arms = append(x.Arms, a.arm(fitPart(a.budgets...), subjectPart(a.budgets[0])))
+	for _, budgets := range transformedArms() {
+		x.Arms = append(x.Arms, budgets[0].with(fitPart(budgets...), subjectPart(budgets[0])))
 	}
 	x.Rule = All(
 		BeatsIn(OfExtra(fitErrors[0]), "transformed", "lora"), BeatsIn(OfExtra(fitErrors[1]), "transformed", "lora"), BeatsIn(OfExtra(fitErrors[2]), "transformed", "lora"),
@@ -30,29 +33,21 @@ func transformedLowRank() Experiment {
 	return x
 }
 
-// budgeted is an arm with its settings for the tune test's number of trained entries,
-// half and a quarter as many.
-type budgeted struct {
-	name    string
-	role    Role
-	budgets []tuneArm
-}
-
-// transformedArms are the method and its special cases.
-func transformedArms() []budgeted {
-	arm := func(name string, role Role, method string, ranks [3]int, settings ...string) budgeted {
-		b := budgeted{name: name, role: role}
+// transformedArms are the method and its special cases, each with its settings for the tune
+// test's number of trained entries, half and a quarter as many.
+func transformedArms() [][]tuneArm {
+	arm := func(name string, role Role, method string, ranks [3]int, settings ...string) (budgets []tuneArm) {
 		for i, rank := range ranks {
 			m := method
 			if settings != nil {
 				m += " " + settings[i]
 			}
-			b.budgets = append(b.budgets, tuneArm{name, role, m, rank})
+			budgets = append(budgets, tuneArm{name, role, m, rank})
 		}
-		return b
+		return budgets
 	}
 	const alone = 8 // a rank that nothing uses
-	return []budgeted{
+	return [][]tuneArm{
 		arm("transformed", Method, "transformed", [3]int{7, 3, 1}),
 		arm("transform only", Baseline, "transformed residual=none transform=train modes=2", [3]int{alone, alone, alone}, "bond=8", "bond=4", "bond=2"),
 		arm("orthogonal", Baseline, "transformed residual=none transform=orthogonal", [3]int{alone, alone, alone}, "block=32", "block=16", "block=8"),
@@ -64,10 +59,10 @@ func transformedArms() []budgeted {
 // part adds figures to what an arm has measured.
 type part func(ctx context.Context, e Env, seed uint64, m *Measurement) error
 
-// arm runs the tune test with the first of the budgets, and then the parts.
-func (b budgeted) arm(parts ...part) Arm {
-	return Arm{Name: b.name, Role: b.role, Run: func(ctx context.Context, e Env, seed uint64) (Measurement, error) {
-		m, err := b.budgets[0].run(ctx, e, seed)
+// with is an arm that runs the tune test and then the parts.
+func (a tuneArm) with(parts ...part) Arm {
+	return Arm{Name: a.name, Role: a.role, Run: func(ctx context.Context, e Env, seed uint64) (Measurement, error) {
+		m, err := a.run(ctx, e, seed)
 		for _, p := range parts {
 			if err == nil {
 				err = p(ctx, e, seed, &m)
@@ -75,4 +70,13 @@ func (b budgeted) arm(parts ...part) Arm {
 		}
 		return m, err
 	}}
+}
+
+// figuresPart adds what measure returns.
+func figuresPart(measure func(ctx context.Context, e Env, seed uint64) (map[string]float64, error)) part {
+	return func(ctx context.Context, e Env, seed uint64, m *Measurement) error {
+		figures, err := measure(ctx, e, seed)
+		maps.Copy(m.Extra, figures)
+		return err
+	}
 }

@@ -13,8 +13,8 @@ import (
 // The arms have the entries of LoRA at rank 8, 4 and 2 on the bundled base's shapes, to
 // within three tenths: bonds and blocks come in steps, and DoRA has its lengths besides.
 func TestTransformedArmsHaveTheSameEntries(t *testing.T) {
-	for _, b := range transformedArms() {
-		for i, a := range b.budgets {
+	for _, budgets := range transformedArms() {
+		for i, a := range budgets {
 			var entries int64
 			want := 0.0
 			for _, s := range bundledShapes {
@@ -27,7 +27,7 @@ func TestTransformedArmsHaveTheSameEntries(t *testing.T) {
 				want += float64(8 >> i * (s[0] + s[1]))
 			}
 			if ratio := float64(entries) / want; math.Abs(ratio-1) > 0.3 {
-				t.Errorf("%s at budget %d has %d entries, %.2f of LoRA's", b.name, i, entries, ratio)
+				t.Errorf("%s at budget %d has %d entries, %.2f of LoRA's", a.name, i, entries, ratio)
 			}
 		}
 	}

@@ -53,7 +53,6 @@ type tuneTest struct {
 	source []*data.Batch
 
 	mu    sync.Mutex
-	rates map[string]float64 // chosen learning rates by arm, domain and length
 	tuned map[string][]tunedMatrix
 }
 
@@ -62,7 +61,7 @@ var openTuneTest = sync.OnceValues(func() (*tuneTest, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tuneTest{rates: map[string]float64{}}
+	t := &tuneTest{}
 	if t.folder, err = checkpoint.OpenFolder(path); err != nil {
 		return nil, err
 	}
@@ -227,40 +226,36 @@ func runToEnd(ctx context.Context, e Env, run *tuning.Run) error {
 	}})
 }
 
-// rate returns the arm's learning rate for a domain, trying the grid on the validation
-// split with seed 0 the first time.
+// rate returns the arm's learning rate for a domain, by the validation split.
 func (t *tuneTest) rate(ctx context.Context, e Env, a tuneArm, domain string, steps int) (float64, error) {
 	grid := learningRates
 	if e.Quick {
 		grid = grid[1:4]
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	work := fmt.Sprintf("learning rate: %s, rank %d, %s, %d steps", a.method, a.rank, domain, steps)
-	if lr, ok := t.rates[work]; ok {
-		return lr, nil
-	}
-	lr, err := once(ctx, e.shelf, work, func() (float64, error) { return t.choose(ctx, e, a, domain, steps, grid) })
-	if err == nil {
-		t.rates[work] = lr
-	}
-	return lr, err
+	return e.bestRate(ctx, a, domain, grid, func(lr float64) (float64, error) { return t.trial(ctx, e, a, domain, lr, steps) })
 }
 
-// choose tries the grid.
-func (t *tuneTest) choose(ctx context.Context, e Env, a tuneArm, domain string, steps int, grid []float64) (float64, error) {
-	best, least := 0.0, math.Inf(1)
-	for _, lr := range grid {
-		loss, err := t.trial(ctx, e, a, domain, lr, steps)
-		if err != nil {
-			return 0, err
+// bestRate returns the learning rate of the grid with which the arm has the least loss in
+// a domain, trying it the first time; an infinite loss is that of a run that diverged.
+func (e Env) bestRate(ctx context.Context, a tuneArm, domain string, grid []float64, loss func(lr float64) (float64, error)) (float64, error) {
+	work := fmt.Sprintf("learning rate: %s, rank %d, %s, of %v, quick %v", a.method, a.rank, domain, grid, e.Quick)
+	return once(ctx, e.shelf, work, func() (float64, error) {
+		best, least := 0.0, math.Inf(1)
+		for _, lr := range grid {
+			v, err := loss(lr)
+			if err != nil {
+				return 0, err
+			}
+			if v < least {
+				best, least = lr, v
+			}
 		}
-		if loss < least {
-			best, least = lr, loss
+		if best == 0 {
+			return 0, fmt.Errorf("lab: %s: no learning rate of the grid %v gives a loss on %s: %w", a.name, grid, domain, ErrNotFinite)
 		}
-	}
-	e.Logf("learning rate %g on %s", best, domain)
-	return best, nil
+		e.Logf("learning rate %g on %s", best, domain)
+		return best, nil
+	})
 }
 
 // trial is one run of the choice of a learning rate; a run that diverges loses.

@@ -27,6 +27,21 @@ type Task interface {
 // for another. The loop calls it after the last of its hooks.
 type Releaser interface{ Release(Batch) }
 
+// Peek returns the next n micro-batches of a task and puts its position back.
+func Peek(t Task, n int) ([]Batch, error) {
+	state, err := t.State()
+	if err != nil {
+		return nil, err
+	}
+	batches := make([]Batch, n)
+	for i := range batches {
+		if batches[i], err = t.Next(); err != nil {
+			return nil, err
+		}
+	}
+	return batches, t.Restore(state)
+}
+
 // Batch is one micro-batch.
 type Batch interface {
 	// Count returns how many terms the loss sums, the tokens with a target.
@@ -77,6 +92,12 @@ type (
 		RestoreTensors(State) error
 	}
 )
+
+// AfterStep is a hook that is called after every step.
+type AfterStep func(*Loop)
+
+// EndStep implements StepEnder.
+func (f AfterStep) EndStep(l *Loop) error { f(l); return nil }
 
 // Loop trains. Fill the exported fields, then Run.
 type Loop struct {

@@ -181,7 +181,9 @@ func (run *Run) Prepare(ctx context.Context) error {
 
 func (run *Run) prepareAdapter(ctx context.Context) error {
 	began, before := time.Now(), weightBytes(run.Net())
-	hooks, err := run.Adapter.Prepare(ctx, adapt.Setup{Model: run.Net(), Steps: run.Recipe.Steps, Seed: run.seed, LR: run.Recipe.LR, Ledger: run.Ledger, Batches: run.peek})
+	hooks, err := run.Adapter.Prepare(ctx, adapt.Setup{Model: run.Net(), Steps: run.Recipe.Steps, Seed: run.seed, LR: run.Recipe.LR, Ledger: run.Ledger, Batches: func(n int) ([]train.Batch, error) {
+		return train.Peek(run.Loop.Task, n)
+	}})
 	if err != nil {
 		return fmt.Errorf("tuning: prepare %s: %w", run.Adapter.Method.Name, err)
 	}
@@ -191,21 +193,6 @@ func (run *Run) prepareAdapter(ctx context.Context) error {
 	run.Loop.Params = run.Net().Params()
 	run.Trainable = train.Trainable(run.Loop.Params)
 	return nil
-}
-
-// peek returns the next n micro-batches and puts the position in the data back.
-func (run *Run) peek(n int) ([]train.Batch, error) {
-	state, err := run.Loop.Task.State()
-	if err != nil {
-		return nil, err
-	}
-	batches := make([]train.Batch, n)
-	for i := range batches {
-		if batches[i], err = run.Loop.Task.Next(); err != nil {
-			return nil, err
-		}
-	}
-	return batches, run.Loop.Task.Restore(state)
 }
 
 // attach makes the method's part of the model trainable.

@@ -149,7 +149,7 @@ func (s setup) run(ctx context.Context, training, test *data.Images, seed uint64
 		Options: train.Options{Steps: steps, LR: s.lr, Schedule: schedule, Seed: seed, Clip: s.clip}, Tape: grad.NewTape(ledger),
 	}
 	if progress != nil {
-		loop.Hooks = append(loop.Hooks, stepper(progress))
+		loop.Hooks = append(loop.Hooks, train.AfterStep(func(l *train.Loop) { progress(l.Step, l.Options.Steps) }))
 	}
 	begin := time.Now()
 	if err := loop.Run(ctx); err != nil {
@@ -161,13 +161,4 @@ func (s setup) run(ctx context.Context, training, test *data.Images, seed uint64
 	scores, classes := train.Scores(m, test.Pixels, test.N, 500)
 	r.Accuracy = eval.Accuracy(scores, classes, test.Labels)
 	return r, nil
-}
-
-// stepper reports steps.
-type stepper func(done, total int)
-
-// EndStep implements train.StepEnder.
-func (s stepper) EndStep(l *train.Loop) error {
-	s(l.Step, l.Options.Steps)
-	return nil
 }
