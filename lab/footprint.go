@@ -2,16 +2,13 @@ package lab
 
 import (
 	"context"
-	"os"
-	"runtime"
 	"runtime/debug"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"tare/engine/data"
 	"tare/engine/model"
+	"tare/lab/meminfo"
 	"tare/lab/tuning"
 )
 
@@ -68,7 +65,8 @@ func footprintPart(method string) part {
 // ones do: one step to warm up, then the timed ones.
 func footprintOf(ctx context.Context, e Env, method string, seed uint64) (footprint, error) {
 	debug.FreeOSMemory()
-	before := residentPeak(true)
+	tells := meminfo.ResetPeak()
+	before, _ := meminfo.Peak()
 	c := footprintShape(e.Quick)
 	m, err := model.NewLlama(&c, seed)
 	if err != nil {
@@ -106,32 +104,8 @@ func footprintOf(ctx context.Context, e Env, method string, seed uint64) (footpr
 	times = times[1:]
 	slices.Sort(times)
 	f := footprint{seconds: times[len(times)/2], peak: float64(run.Ledger.Peak().Total)}
-	if after := residentPeak(false); before > 0 && after > before {
+	if after, ok := meminfo.Peak(); ok && tells && after > before {
 		f.process = float64(after - before)
 	}
 	return f, nil
-}
-
-// residentPeak returns the most bytes that this process has had in memory, after
-// setting the mark back to what it has now if asked; 0 where the system does not say.
-func residentPeak(reset bool) int64 {
-	if runtime.GOOS != "linux" {
-		return 0
-	}
-	if reset && os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) != nil {
-		return 0
-	}
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0
-	}
-	_, rest, ok := strings.Cut(string(status), "VmHWM:")
-	if !ok {
-		return 0
-	}
-	kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return kib << 10
 }

@@ -19,6 +19,7 @@ import (
 	"tare/engine/model"
 	"tare/engine/tensor/kernel"
 	"tare/lab"
+	"tare/lab/meminfo"
 	"tare/lab/tuning"
 	"tare/method/adapt"
 )
@@ -82,7 +83,8 @@ func Run(ctx context.Context, r Recipe, o Options) (*Comparison, error) {
 		workers = kernel.Threads()
 	}
 	if memory == 0 {
-		memory = availableMemory() * 4 / 5
+		free, _ := meminfo.Available()
+		memory = free * 4 / 5
 	}
 	c.Workers, s.floor = workers, &floor{places: workers, memory: memory}
 	err := s.measure(ctx, c)

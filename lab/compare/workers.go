@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -229,21 +227,4 @@ func (f *floor) admit() {
 		f.busy, f.held = f.busy+1, f.held+w.bytes
 		close(w.ready)
 	}
-}
-
-// availableMemory is what the system could give to new processes; 0 where it does not say.
-func availableMemory() int64 {
-	raw, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0
-	}
-	_, rest, ok := strings.Cut(string(raw), "MemAvailable:")
-	if !ok {
-		return 0
-	}
-	kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return kib << 10
 }

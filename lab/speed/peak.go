@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"runtime/debug"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 
 	"tare/bench"
 	"tare/engine/grad"
+	"tare/lab/meminfo"
 )
 
 const (
@@ -57,8 +57,11 @@ func PeakOf(ctx context.Context, i int) (Peak, error) {
 	if err != nil {
 		return Peak{}, err
 	}
-	most, err := memoryStatus("VmHWM:")
-	return Peak{most - before, p}, err
+	most, ok := meminfo.Peak()
+	if !ok {
+		return Peak{}, errNoPeak
+	}
+	return Peak{most - before, p}, nil
 }
 
 // train makes the model and does n steps.
@@ -77,25 +80,12 @@ var errNoPeak = errors.New("the system does not tell how much memory a process h
 
 // holds returns what the process holds, and sets the mark of its most back to that.
 func holds() (int64, error) {
-	if os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) != nil {
+	reset := meminfo.ResetPeak()
+	n, ok := meminfo.Held()
+	if !reset || !ok {
 		return 0, errNoPeak
 	}
-	return memoryStatus("VmRSS:")
-}
-
-// memoryStatus returns a figure of /proc/self/status in bytes.
-func memoryStatus(mark string) (int64, error) {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0, errNoPeak
-	}
-	_, rest, _ := strings.Cut(string(status), mark)
-	fields := strings.Fields(rest)
-	if len(fields) == 0 {
-		return 0, errNoPeak
-	}
-	kib, err := strconv.ParseInt(fields[0], 10, 64)
-	return kib << 10, err
+	return n, nil
 }
 
 // peakJobs measures memory in processes of their own. PyTorch's run while Tare's do:
