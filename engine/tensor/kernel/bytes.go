@@ -67,15 +67,5 @@ func (b *Bytes) Size() int64 {
 
 // MulBytes is MulInt8 with a matrix W [n, k] of 8 bits.
 func MulBytes(c []float32, ldc, m, n, k int, x []float32, ldx int, w *Bytes) {
-	if m <= 0 || n <= 0 || k <= 0 {
-		for i := range m {
-			clear(c[i*ldc : i*ldc+max(n, 0)])
-		}
-		return
-	}
-	_, _ = c[(m-1)*ldc+n-1], x[(m-1)*ldx+k-1]
-	if k != w.Cols || n > w.Rows {
-		panic("kernel: MulBytes of another shape than its weight's")
-	}
-	mulInt8(c, ldc, m, n, k, x, ldx, &w.w)
+	mulInt8("MulBytes", c, ldc, m, n, k, x, ldx, w.Rows, w.Cols, &w.w)
 }

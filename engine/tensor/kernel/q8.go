@@ -17,17 +17,7 @@ import (
 // An element's bits depend neither on the other rows nor on the number of threads. A
 // number that is not finite makes its row's results not finite.
 func MulInt8(c []float32, ldc, m, n, k int, x []float32, ldx int, w *Q4) {
-	if m <= 0 || n <= 0 || k <= 0 {
-		for i := range m {
-			clear(c[i*ldc : i*ldc+max(n, 0)])
-		}
-		return
-	}
-	_, _ = c[(m-1)*ldc+n-1], x[(m-1)*ldx+k-1]
-	if k != w.Cols || n > w.Rows {
-		panic("kernel: MulInt8 of another shape than its weight's")
-	}
-	mulInt8(c, ldc, m, n, k, x, ldx, &byteDots{codes: w.Codes, stride: w.Stride(), scales: w.Scales, zeros: w.Zeros, groups: w.Groups(), group: w.Group})
+	mulInt8("MulInt8", c, ldc, m, n, k, x, ldx, w.Rows, w.Cols, &byteDots{codes: w.Codes, stride: w.Stride(), scales: w.Scales, zeros: w.Zeros, groups: w.Groups(), group: w.Group})
 }
 
 // byteDots is what the kernels know of a matrix of codes: 4-bit ones, or with wide a byte
@@ -64,8 +54,19 @@ func (w *byteDots) halves(row []byte, b int) (first, second [16]byte) {
 	return first, second
 }
 
-// mulInt8 is the product of MulInt8 with codes of either width.
-func mulInt8(c []float32, ldc, m, n, k int, x []float32, ldx int, w *byteDots) {
+// mulInt8 is the product of MulInt8, or of what name says, with codes of either width of a
+// matrix of rows by cols.
+func mulInt8(name string, c []float32, ldc, m, n, k int, x []float32, ldx, rows, cols int, w *byteDots) {
+	if m <= 0 || n <= 0 || k <= 0 {
+		for i := range m {
+			clear(c[i*ldc : i*ldc+max(n, 0)])
+		}
+		return
+	}
+	_, _ = c[(m-1)*ldc+n-1], x[(m-1)*ldx+k-1]
+	if k != cols || n > rows {
+		panic("kernel: " + name + " of another shape than its weight's")
+	}
 	a := rows8s.take()
 	defer rows8s.put(a)
 	a.round(x, ldx, m, k, w.group)
