@@ -15,8 +15,24 @@ type Shelf struct {
 	// Recall takes what earlier runs kept. Without it the store is only written.
 	Recall bool
 
-	mu   sync.Mutex
-	held map[string][]byte
+	mu      sync.Mutex
+	held    map[string][]byte
+	version version
+}
+
+// version is what values are of: they hold for one source on one processor.
+type version struct {
+	commit, cpu string
+	modified    bool
+}
+
+// versionOnce asks for the version, which takes a process, at most once.
+func (s *Shelf) versionOnce() version {
+	if s.version == (version{}) {
+		s.version.commit, s.version.modified = Commit()
+		s.version.cpu = CPU()
+	}
+	return s.version
 }
 
 // ShelfStore keeps a shelf. lab/record implements it on SQLite.
@@ -34,9 +50,7 @@ func once[T any](ctx context.Context, s *Shelf, work string, do func() (T, error
 	if s == nil {
 		return do()
 	}
-	commit, modified := Commit()
-	cpu := CPU()
-	raw, err := s.find(ctx, commit, cpu, work, modified)
+	raw, err := s.find(ctx, work)
 	if err != nil {
 		return v, err
 	}
@@ -52,23 +66,37 @@ func once[T any](ctx context.Context, s *Shelf, work string, do func() (T, error
 	if raw, err = json.Marshal(v); err != nil {
 		return v, fmt.Errorf("lab: keeping %q: %w", work, err)
 	}
+	return v, s.keep(ctx, work, raw)
+}
+
+// find returns what is held of a piece of work or, on request, what the store has; nil
+// for neither.
+func (s *Shelf) find(ctx context.Context, work string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if raw := s.held[work]; raw != nil || s.Store == nil || !s.Recall {
+		return raw, nil
+	}
+	v := s.versionOnce()
+	if v.modified {
+		return nil, nil
+	}
+	return s.Store.Recall(ctx, v.commit, v.cpu, work)
+}
+
+func (s *Shelf) keep(ctx context.Context, work string, raw []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.held == nil {
 		s.held = map[string][]byte{}
 	}
 	s.held[work] = raw
-	if s.Store == nil || modified {
-		return v, nil
+	if s.Store == nil {
+		return nil
 	}
-	return v, s.Store.Keep(context.WithoutCancel(ctx), commit, cpu, work, raw)
-}
-
-func (s *Shelf) find(ctx context.Context, commit, cpu, work string, modified bool) ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if raw := s.held[work]; raw != nil || s.Store == nil || !s.Recall || modified {
-		return raw, nil
+	v := s.versionOnce()
+	if v.modified {
+		return nil
 	}
-	return s.Store.Recall(ctx, commit, cpu, work)
+	return s.Store.Keep(context.WithoutCancel(ctx), v.commit, v.cpu, work, raw)
 }
