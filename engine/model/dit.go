@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"tare/engine/grad"
 	"tare/engine/nn"
@@ -52,6 +53,7 @@ type DiT struct {
 	norm                *nn.LayerNorm // without weights
 	last, lastChange    *nn.Linear
 	heads               grad.Heads
+	place               []float32 // what tells an image's patches apart
 }
 
 type ditBlock struct{ change, q, k, v, o, up, down *nn.Linear }
@@ -87,6 +89,7 @@ func NewDiT(o DiTOptions, seed uint64) (*DiT, error) {
 		ones.F32()[i] = 1
 	}
 	m.norm = &nn.LayerNorm{Weight: grad.NewParam("one", ones), Bias: grad.NewParam("zero", tensor.New(d)), Eps: 1e-6}
+	m.place = m.places()
 	return m, nil
 }
 
@@ -142,7 +145,7 @@ func (m *DiT) Noise(tp *grad.Tape, x *grad.Value, times []float32, classes []int
 		seqs.Lengths[i] = tokens
 	}
 	e := m.condition(tp, times, classes)
-	x = tp.Add(m.patch.Apply(tp, x), tp.Const(m.places(n), x.Rows, m.Options.Hidden))
+	x = tp.Add(m.patch.Apply(tp, x), tp.Const(slices.Repeat(m.place, n), x.Rows, m.Options.Hidden))
 	for _, b := range m.blocks {
 		x = tp.Scope(func() *grad.Value { return m.block(tp, b, x, e, of, seqs) })
 	}
@@ -191,21 +194,17 @@ func wave(dst []float32, x float64) {
 	}
 }
 
-// places returns what tells patches apart: the waves of their columns beside those of
-// their rows, for n images.
-func (m *DiT) places(n int) []float32 {
+// places returns what tells an image's patches apart [patches, d]: the waves of their
+// columns beside those of their rows.
+func (m *DiT) places() []float32 {
 	side, d := m.image.Size/m.image.Patch, m.Options.Hidden
-	one := make([]float32, side*side*d)
+	out := make([]float32, side*side*d)
 	for p := range side * side {
-		row := one[p*d : (p+1)*d]
+		row := out[p*d : (p+1)*d]
 		wave(row[:d/2], float64(p%side))
 		wave(row[d/2:], float64(p/side))
 	}
-	all := make([]float32, 0, n*len(one))
-	for range n {
-		all = append(all, one...)
-	}
-	return all
+	return out
 }
 
 // Tokens returns how many patches an image has.
