@@ -12,7 +12,6 @@ import (
 
 	"tare/app/web"
 	"tare/lab/compare"
-	"tare/lab/record"
 )
 
 // compareVerb runs adaptation methods side by side.
@@ -55,11 +54,7 @@ func (v *compareVerb) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	path, err := recordsPath()
-	if err != nil {
-		return err
-	}
-	store, err := record.Open(path)
+	store, err := openRecords()
 	if err != nil {
 		return err
 	}

@@ -49,11 +49,7 @@ func (v *reproduce) Run(a *app) error {
 
 // run measures the experiments one after the other and prints what they found.
 func (v *reproduce) run(a *app, experiments []lab.Experiment) error {
-	path, err := recordsPath()
-	if err != nil {
-		return err
-	}
-	store, err := record.Open(path)
+	store, err := openRecords()
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"tare/lab/record"
 )
 
 // stateDir is the folder of what is kept between runs: the one that TARE_STATE
@@ -20,6 +22,15 @@ func stateDir() (string, error) {
 		return "", fmt.Errorf("no folder to keep records in; set TARE_STATE to one: %w", err)
 	}
 	return filepath.Join(home, ".local", "state", "tare"), nil
+}
+
+// openRecords opens the store of records, making it where it is missing.
+func openRecords() (*record.Store, error) {
+	path, err := recordsPath()
+	if err != nil {
+		return nil, err
+	}
+	return record.Open(path)
 }
 
 // recordsPath is the file of the lab's records.
