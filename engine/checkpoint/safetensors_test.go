@@ -281,7 +281,7 @@ func FuzzPlainHeader(f *testing.F) {
 	f.Add(`{}`)
 	f.Fuzz(func(t *testing.T, header string) {
 		if !utf8.ValidString(header) {
-			t.Skip() // parseHeader has refused it before
+			t.Skip("parseHeader has refused it before")
 		}
 		data := make([]byte, 64)
 		fast, slow := &File{name: "f", data: data}, &File{name: "f", data: data}

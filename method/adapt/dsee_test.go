@@ -2,7 +2,6 @@ package adapt
 
 import (
 	"math"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -97,14 +96,7 @@ func TestDSEESavedAfterPruning(t *testing.T) {
 		o.Rank, o.Entries, o.Prune, o.Lambda = 2, 9, prune, 1e-2
 		a := attachAs(t, m, "dsee", o)
 		tuneTiny(t, m, a, 12, 1e-2)
-		dir := filepath.Join(t.TempDir(), "adapter")
-		if err := a.Save(dir, "base"); err != nil {
-			t.Fatal(err)
-		}
-		fresh := newTiny(t)
-		if _, err := Load(dir, fresh); err != nil {
-			t.Fatal(err)
-		}
+		fresh := reopened(t, a)
 		if !slices.Equal(logits(fresh), logits(m)) {
 			t.Errorf("%s: the saved adapter gives other logits", prune)
 		}

@@ -130,6 +130,20 @@ var (
 	someSeqs    = grad.Sequences{Lengths: []int{5, 6}}
 )
 
+// reopened saves the adapter and opens it on another copy of the tiny model.
+func reopened(t *testing.T, a *Adapter) *model.Llama {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "adapter")
+	if err := a.Save(dir, "base"); err != nil {
+		t.Fatal(err)
+	}
+	fresh := newTiny(t)
+	if _, err := Load(dir, fresh); err != nil {
+		t.Fatal(err)
+	}
+	return fresh
+}
+
 // logits returns the model's scores of a few tokens.
 func logits(m *model.Llama) []float32 {
 	tp := grad.NewTape(nil)

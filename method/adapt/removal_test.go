@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -204,14 +203,7 @@ func TestATPExportsWhatItMasks(t *testing.T) {
 				}
 			}
 		}
-		dir := filepath.Join(t.TempDir(), "adapter")
-		if err := a.Save(dir, "base"); err != nil {
-			t.Fatal(err)
-		}
-		fresh := newTiny(t)
-		if _, err := Load(dir, fresh); err != nil {
-			t.Fatal(err)
-		}
+		fresh := reopened(t, a)
 		if !slices.Equal(logits(fresh), logits(m)) {
 			t.Error("the saved adapter gives other logits")
 		}

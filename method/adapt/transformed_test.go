@@ -3,7 +3,6 @@ package adapt
 import (
 	"context"
 	"math"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -54,14 +53,7 @@ func TestTransformsAndResiduals(t *testing.T) {
 				checkAllGradients(t, m, a)
 			}
 			checkUnmerge(t, a)
-			dir := filepath.Join(t.TempDir(), "adapter")
-			if err := a.Save(dir, "base"); err != nil {
-				t.Fatal(err)
-			}
-			fresh := newTiny(t)
-			if _, err := Load(dir, fresh); err != nil {
-				t.Fatal(err)
-			}
+			fresh := reopened(t, a)
 			if d := distance(logits(fresh), want); d > 0 {
 				t.Errorf("logits differ by %g after loading", d)
 			}
