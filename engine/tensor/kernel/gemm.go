@@ -31,8 +31,10 @@ const (
 	// kBlock is the most of k that one pass over C adds: a panel of B of that depth
 	// stays in the first-level cache.
 	kBlock = 256
-	// packedMax bounds the floats of B that are packed at once.
-	packedMax = 2 << 20
+	// packedMost bounds the floats of B that are packed at once, unless those are fewer
+	// than packedColumns.
+	packedMost    = 1 << 20
+	packedColumns = 64
 	// rowsDotted is the most rows of A for which reading B once, row by row, beats
 	// packing it.
 	rowsDotted = 8
@@ -63,7 +65,7 @@ func multiply(c []float32, ldc, m, n, k int, a, b Operand, o GemmOptions, split 
 		split(n, g.dotGrain(), g.dotting)
 	} else {
 		g.s = shape(o.BF16)
-		width := max(g.s.cols, packedMax/k/g.s.cols*g.s.cols)
+		width := max(packedColumns, packedMost/k) / g.s.cols * g.s.cols
 		for g.j0 = 0; g.j0 < n; g.j0 = g.j1 {
 			g.j1 = min(n, g.j0+width)
 			g.run(split)

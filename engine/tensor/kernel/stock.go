@@ -36,10 +36,13 @@ type panelStock struct {
 	idle [][]float32
 }
 
-// smallPanel is the most floats of a panel made to measure. A larger one has room for
-// the largest at once: pages that are not written to cost nothing, and growing by and
-// by would leave garbage.
-const smallPanel = 1 << 15
+// smallPanel is the most floats of a panel made to measure. A larger one has largePanel
+// at once: pages that are not written to cost nothing, and growing by and by would leave
+// garbage.
+const (
+	smallPanel = 1 << 15
+	largePanel = 1 << 21
+)
 
 // take returns n floats with unspecified contents: the least of the idle panels that
 // have them, or a new one instead of the largest.
@@ -57,7 +60,7 @@ func (s *panelStock) take(n int) []float32 {
 	}
 	size := max(n, smallPanel)
 	if size > smallPanel {
-		size = max(n, packedMax)
+		size = max(n, largePanel)
 	}
 	at := best
 	if best < 0 {

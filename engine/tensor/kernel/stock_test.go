@@ -31,7 +31,7 @@ func TestProductsKeepTheirMemory(t *testing.T) {
 // Panels are handed out by size: a small product does not take the large one.
 func TestPanelsFit(t *testing.T) {
 	var s panelStock
-	large, small := s.take(packedMax), s.take(100)
+	large, small := s.take(largePanel), s.take(100)
 	s.put(large)
 	s.put(small)
 	if p := s.take(50); &p[0] != &small[0] {
@@ -41,7 +41,7 @@ func TestPanelsFit(t *testing.T) {
 		t.Error("a large product has a new panel")
 	}
 	s.put(large)
-	if p := s.take(packedMax + 1); len(p) != packedMax+1 || len(s.idle) != 0 {
+	if p := s.take(largePanel + 1); len(p) != largePanel+1 || len(s.idle) != 0 {
 		t.Errorf("a larger panel of %d values, %d idle; want it to replace the large one", len(p), len(s.idle))
 	}
 }
