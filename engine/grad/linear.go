@@ -80,8 +80,9 @@ func (tp *Tape) recordLinear(y, x *Value, w *Param, scale float32) {
 		keep = tp.Scope(func() *Value { return tp.gatherCols(x, w.Part.Index) })
 	}
 	record(tp, y, w, operands{x, keep, w, scale}, func(tp *Tape, o *operands, dy []float32) {
-		tp.linearInput(o.x, o.w, dy, o.scale)
 		tp.linearWeight(o.keep, o.w, dy, o.scale)
+		tp.readLast(o.keep)
+		tp.linearInput(o.x, o.w, dy, o.scale)
 	}, keep)
 	if keep != x {
 		tp.close(keep)
@@ -335,31 +336,37 @@ func of(op string, p *Param) string {
 }
 
 // Embed returns the rows of the table w [vocab, d] named by ids. The gradient
-// goes to the whole table, or to those of its rows that train.
+// goes to the whole table, or to those of its rows that train. ids must stay as they are
+// until the backward pass is over.
 func (tp *Tape) Embed(ids []int32, w *Param) *Value {
 	vocab, d := w.rowsCols()
 	y := tp.newValue(len(ids), d)
 	type operands struct {
-		y        *Value
+		dst      []float32
 		ids      []int32
 		w        *Param
 		vocab, d int
 	}
-	o := operands{y, ids, w, vocab, d}
-	kernel.Spread(len(ids), 1+(1<<13)/d, o, func(o *operands, lo, hi int) {
-		for i := lo; i < hi; i++ {
-			if err := o.w.Value.ReadF32(o.y.row(i), int(o.ids[i])*o.d); err != nil {
-				panic(fmt.Sprintf("grad: Embed %s: id %d of %d rows: %v", o.w.Name, o.ids[i], o.vocab, err))
+	o := operands{ids: ids, w: w, vocab: vocab, d: d}
+	forward := func(o *operands, dst []float32) {
+		o.dst = dst
+		kernel.Spread(len(o.ids), 1+(1<<13)/o.d, *o, func(o *operands, lo, hi int) {
+			for i := lo; i < hi; i++ {
+				if err := o.w.Value.ReadF32(o.dst[i*o.d:(i+1)*o.d], int(o.ids[i])*o.d); err != nil {
+					panic(fmt.Sprintf("grad: Embed %s: id %d of %d rows: %v", o.w.Name, o.ids[i], o.vocab, err))
+				}
 			}
-		}
-	})
+		})
+		o.dst = nil
+	}
+	forward(&o, y.Data)
 	if !w.Trains() {
 		return y
 	}
 	if k := w.Part.Kind; k != All && k != Rows {
 		panic("grad: Embed trains whole tables or rows, not part of the columns of " + w.Name)
 	}
-	record(tp, y, w, o, func(tp *Tape, o *operands, dy []float32) {
+	recordCheap(tp, y, w, o, forward, func(tp *Tape, o *operands, dy []float32) {
 		g, add := tp.paramGrad(o.w)
 		if !add {
 			clear(g)

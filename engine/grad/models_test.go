@@ -122,7 +122,7 @@ func llama(t *testing.T, s llamaSize) *network {
 			}
 		}
 		x = tp.RMSNorm(x, final, normEps)
-		return tp.ChunkedCrossEntropy(x, targets, float64(rows), s.vocab, 16*4*s.vocab, func(tp *grad.Tape, x *grad.Value) *grad.Value { return tp.Linear(x, embed) })
+		return tp.ChunkedCrossEntropy(x, targets, float64(rows), s.vocab, 1, func(tp *grad.Tape, x *grad.Value) *grad.Value { return tp.Linear(x, embed) })
 	}
 	return n
 }

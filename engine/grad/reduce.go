@@ -275,7 +275,7 @@ func mustTargets(targets []int32, x *Value) {
 // logitBytes, and each chunk is differentiated at once, so that nothing is
 // computed twice. Every chunk goes through the head's whole matrix, which costs as much
 // as the products of a hundred rows; so a chunk has 256 rows where that is not more than
-// eight times as much. Sum of losses over denom, as CrossEntropy.
+// sixteen times as much. Sum of losses over denom, as CrossEntropy. x gives up its buffer.
 //
 // The gradient reaching this loss must be 1: add terms to it, but do not scale it;
 // scale through denom.
@@ -285,11 +285,19 @@ func (tp *Tape) ChunkedCrossEntropy(x *Value, targets []int32, denom float64, vo
 		return tp.CrossEntropy(head(tp, x), targets, denom)
 	}
 	z := tp.newValue(1, 1)
-	chunk := max(16, logitBytes/(4*vocab), min(256, 8*logitBytes/(4*vocab)))
+	chunk := max(16, logitBytes/(4*vocab), min(256, 16*logitBytes/(4*vocab)))
 	recording := tp.recording
-	var dx []float32
-	if recording && x.needs {
-		dx = tp.alloc(Scratch, len(x.Data))
+	rows := x.Data
+	var dx []float32 // over the rows that are done with, unless somebody reads x again
+	switch {
+	case !recording || !x.needs:
+	case x.owned && x.saves == 0:
+		dx = rows
+		x.Data, x.owned = nil, false
+		tp.Ledger.Add(Activations, -4*int64(len(dx)))
+		tp.Ledger.Add(Scratch, 4*int64(len(dx)))
+	default:
+		dx = tp.alloc(Scratch, len(rows))
 	}
 	var total float64
 	wasHold := tp.hold
@@ -297,7 +305,7 @@ func (tp *Tape) ChunkedCrossEntropy(x *Value, targets []int32, denom float64, vo
 	for lo := 0; lo < x.Rows; lo += chunk {
 		hi := min(lo+chunk, x.Rows)
 		s := tp.sub(recording)
-		in := s.entry(x.Data[lo*x.Cols:hi*x.Cols], hi-lo, x.Cols, dx != nil)
+		in := s.entry(rows[lo*x.Cols:hi*x.Cols], hi-lo, x.Cols, dx != nil)
 		loss := s.CrossEntropy(head(s, in), targets[lo:hi], denom)
 		total += float64(loss.Data[0])
 		if loss.needs {

@@ -326,6 +326,15 @@ func (tp *Tape) surrender(v *Value) (buf []float32, own bool) {
 	return buf, true
 }
 
+// readLast frees v's data where the backward that runs was the last to read it, before
+// that computes its other gradients.
+func (tp *Tape) readLast(v *Value) {
+	if v.closed && v.owned && v.saves == 1 {
+		tp.release(Activations, v.Data)
+		v.Data, v.owned = nil, false
+	}
+}
+
 // giveNeeded is give where a gradient flows to v.
 func (tp *Tape) giveNeeded(v *Value, buf []float32) {
 	if v.needs {

@@ -47,7 +47,10 @@ type Classifier interface {
 
 // MaskedLoss is Loss of an encoder that fills in the targets; −1 has no loss.
 func MaskedLoss(tp *grad.Tape, m MaskedLM, in Inputs, targets []int32, denom float64) *grad.Value {
-	return tp.ChunkedCrossEntropy(m.Encode(tp, in), targets, denom, m.Info().VocabSize, logitBytes, m.Logits)
+	return tp.Scope(func() *grad.Value {
+		x := tp.Scope(func() *grad.Value { return m.Encode(tp, in) })
+		return tp.ChunkedCrossEntropy(x, targets, denom, m.Info().VocabSize, logitBytes, m.Logits)
+	})
 }
 
 // ClassLoss returns the summed cross-entropy in nats of the labels over denom [1, 1].

@@ -38,13 +38,15 @@ type Block interface {
 }
 
 // logitBytes bounds the logits that exist at once while training.
-const logitBytes = 8 << 20
+const logitBytes = 4 << 20
 
 // Loss returns the summed cross-entropy in nats of the targets over denom [1, 1].
 // A target of −1 has no loss. The logits of all tokens never exist together.
 func Loss(tp *grad.Tape, m Causal, tokens, targets []int32, seqs grad.Sequences, denom float64) *grad.Value {
-	x := m.Hidden(tp, tokens, seqs, nil)
-	return tp.ChunkedCrossEntropy(x, targets, denom, m.Info().VocabSize, logitBytes, m.Logits)
+	return tp.Scope(func() *grad.Value { // what no block holds ends with its last reader
+		x := tp.Scope(func() *grad.Value { return m.Hidden(tp, tokens, seqs, nil) })
+		return tp.ChunkedCrossEntropy(x, targets, denom, m.Info().VocabSize, logitBytes, m.Logits)
+	})
 }
 
 // Cache holds the keys and values of sequences while they are being continued.
