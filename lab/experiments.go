@@ -19,6 +19,8 @@ func Experiments() []Experiment {
 		transformedLowRank(),
 		soka(),
 		atp(),
+		presto(),
+		compositional(),
 		arphmm(),
 		blockDescent(),
 	}

@@ -3,7 +3,7 @@ package catalog
 func statistics() []Paper {
 	return []Paper{
 		{
-			Number: 23, Slug: "presto", API: "stats.Presto", Verb: "tare fit",
+			Number: 23, Slug: "presto", State: Runs, API: "stats.Presto", Verb: "tare fit",
 			Title: "Predicting Rare Events by Shrinking Towards Proportional Odds",
 			Claim: "Ordinal regression whose weights may differ between neighbouring transitions, at an L1 price for each difference, borrows from common outcomes and estimates the probability of a rare one better than logistic regression on the rare class or proportional odds.",
 			Plan:  Plan{Own: "The paper's generated data, with sparse and with dense differences, and real ordinal data, over a sweep of rarity; squared error of the rare probability.", Baselines: "logistic regression on the rare class, proportional odds"},
@@ -15,7 +15,7 @@ func statistics() []Paper {
 			Plan:  Plan{Own: "Time against rank and against entries, with the slope on logarithmic axes, error by sweep, and held-out error on real ratings.", Baselines: "exact alternating least squares, stochastic gradient descent"},
 		},
 		{
-			Number: 40, Slug: "compositional-partial-correlation", API: "stats.PartialCorrelation", Verb: "tare fit",
+			Number: 40, Slug: "compositional-partial-correlation", State: Runs, API: "stats.PartialCorrelation", Verb: "tare fit",
 			Title: "Partial Correlations in Compositional Data Analysis",
 			Claim: "For parts of a whole, residuals of log-ratios do not depend on the reference once it is controlled for, so that partial correlations are defined between the parts themselves, properly scaled, and can be negative.",
 			Plan:  Plan{Own: "Agreement over all references to 1e-10, and against log abundances with the total controlled for; graphs for glass oxides and soils.", Baselines: "proportionality and plain correlation of log-ratios, partial correlation after normalising"},

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"gonum.org/v1/gonum/mat"
+
 	"tare/engine/data"
 	"tare/engine/nearest"
 )
@@ -161,4 +163,17 @@ func (t *Sheet) column(name string) (int, error) {
 		return 0, fmt.Errorf("fitting: %s: %w: no column %q, did you mean %q?", t.Path, ErrTable, name, near)
 	}
 	return 0, fmt.Errorf("fitting: %s: %w: no column %q (columns: %s)", t.Path, ErrTable, name, strings.Join(t.Names, ", "))
+}
+
+// Matrix returns the numbers of a formula's columns, as they stand.
+func Matrix(t *Sheet, formula string) (*mat.Dense, error) {
+	c, err := learn(t, Recipe{Formula: formula, Missing: MissingRefuse}, Takes{Columns: Parts})
+	if err != nil {
+		return nil, err
+	}
+	rows, err := c.usable(t, false)
+	if err != nil {
+		return nil, err
+	}
+	return c.design(t, rows)
 }

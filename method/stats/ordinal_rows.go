@@ -15,6 +15,7 @@ import (
 type ordinalRows struct {
 	n, p, cuts    int
 	x             []float64 // [n, p], standardised
+	columns       []float64 // [p, n], the same
 	y             []int     // [n], classes from 0
 	counts        []int     // rows of each class
 	centre, scale []float64 // [p]
@@ -75,10 +76,18 @@ func (r *ordinalRows) standardise() error {
 	for i := range r.n {
 		floats.Div(r.row(i), r.scale)
 	}
+	r.columns = make([]float64, r.n*r.p)
+	for i := range r.n {
+		for j, v := range r.row(i) {
+			r.columns[j*r.n+i] = v
+		}
+	}
 	return r.distinct()
 }
 
 func (r *ordinalRows) row(i int) []float64 { return r.x[i*r.p : (i+1)*r.p] }
+
+func (r *ordinalRows) column(j int) []float64 { return r.columns[j*r.n : (j+1)*r.n] }
 
 // distinct refuses a column that repeats another, up to unit, origin and sign. Columns
 // whose products with a random vector differ in size differ; only the others are
@@ -108,11 +117,7 @@ func (r *ordinalRows) distinct() error {
 			if mark[b]-mark[a] > near {
 				break
 			}
-			var dot float64
-			for i := range r.n {
-				dot += r.x[i*r.p+a] * r.x[i*r.p+b]
-			}
-			if math.Abs(dot)/float64(r.n) > 1-1e-12 {
+			if dot := floats.Dot(r.column(a), r.column(b)); math.Abs(dot)/float64(r.n) > 1-1e-12 {
 				return &ColumnError{max(a, b), min(a, b), "repeats, up to unit and origin,"}
 			}
 		}
@@ -126,7 +131,7 @@ func (r *ordinalRows) distinct() error {
 func (r *ordinalRows) independent() error {
 	g := make([]float64, r.p*r.p)
 	if r.p > 0 {
-		weightedGram(g, r.p, r.n, r.x, r.p, nil, r.x, r.p)
+		weightedGram(g, r.p, r.n, r.columns, r.p, nil, r.columns, r.p)
 	}
 	for j := range r.p {
 		for i := range j {

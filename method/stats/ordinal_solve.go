@@ -28,8 +28,8 @@ import (
 // A step minimises the quadratic model with the penalty, and its length is found by
 // backtracking from the longest that keeps g positive. Only coefficients in play are in
 // the model: those that are not 0 and those whose gradient exceeds their price. Where a
-// step runs into the boundary, τ is raised and lowered again tenfold at a time, so that
-// the steps follow the centre of what is allowed.
+// step runs into the boundary, τ is raised and lowered again a hundredfold at a time, so
+// that the steps follow the centre of what is allowed.
 
 // barrier is τ at the end, which keeps the mean loss within as much of its optimum;
 // firstBarrier is where the way to it begins.
@@ -218,7 +218,7 @@ func (f *ordinalFit) solve(ctx context.Context) error {
 	f.steps = 0
 	blocked, err := f.newton(ctx, f.Tol, f.tau > 0)
 	if blocked {
-		for f.tau = firstBarrier; err == nil && f.tau > barrier; f.tau /= 10 {
+		for f.tau = firstBarrier; err == nil && f.tau > barrier; f.tau /= 100 {
 			_, err = f.newton(ctx, math.Max(f.Tol, f.tau/10), false)
 		}
 		if f.tau = barrier; err == nil {
@@ -485,42 +485,36 @@ func (f *ordinalFit) alphaBlock(s *newtonModel, start []int) {
 				}
 			}
 			for q := start[m]; q < start[m+1]; q++ {
-				j, sum := s.coords[q]%f.p, 0.0
-				for i, v := range w {
-					sum += v * f.x[i*f.p+j]
-				}
-				s.h[k*size+f.cuts+q] = inv * sum
+				s.h[k*size+f.cuts+q] = inv * floats.Dot(w, f.column(s.coords[q]%f.p))
 			}
 		}
 	}
 }
 
-// gather copies the columns of coordinates side by side.
+// gather puts the columns of coordinates one after another.
 func (f *ordinalFit) gather(coords []int) []float64 {
 	if len(coords) == f.p {
-		return f.x
+		return f.columns
 	}
-	out := make([]float64, f.n*len(coords))
-	for i := range f.n {
-		for q, at := range coords {
-			out[i*len(coords)+q] = f.x[i*f.p+at%f.p]
-		}
+	out := make([]float64, 0, f.n*len(coords))
+	for _, at := range coords {
+		out = append(out, f.column(at%f.p)...)
 	}
 	return out
 }
 
-// weightedGram sets dst [ca, cb] of that stride to aᵀ diag(w) b / n, for a [n, ca] and
-// b [n, cb]; w nil means ones.
+// weightedGram sets dst [ca, cb] of that stride to a diag(w) bᵀ / n, for a [ca, n] and
+// b [cb, n]; w nil means ones.
 func weightedGram(dst []float64, stride, n int, a []float64, ca int, w, b []float64, cb int) {
 	scaled := b
 	if w != nil {
 		scaled = make([]float64, n*cb)
-		for i, v := range w {
-			floats.ScaleTo(scaled[i*cb:(i+1)*cb], v, b[i*cb:(i+1)*cb])
+		for j := range cb {
+			floats.MulTo(scaled[j*n:(j+1)*n], w, b[j*n:(j+1)*n])
 		}
 	}
-	blas64.Gemm(blas.Trans, blas.NoTrans, 1/float64(n),
-		blas64.General{Rows: n, Cols: ca, Stride: ca, Data: a},
-		blas64.General{Rows: n, Cols: cb, Stride: cb, Data: scaled}, 0,
+	blas64.Gemm(blas.NoTrans, blas.Trans, 1/float64(n),
+		blas64.General{Rows: ca, Cols: n, Stride: n, Data: a},
+		blas64.General{Rows: cb, Cols: n, Stride: n, Data: scaled}, 0,
 		blas64.General{Rows: ca, Cols: cb, Stride: stride, Data: dst})
 }
