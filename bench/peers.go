@@ -30,3 +30,8 @@ var OpenPeer string
 //
 //go:embed hmm_peer.py
 var HMMPeer string
+
+// OrdinalPeer fits proportional odds with statsmodels.
+//
+//go:embed ordinal_peer.py
+var OrdinalPeer string
