@@ -155,7 +155,7 @@ func (o *Presto) path(f *ordinalFit) []float64 {
 	}
 	out := make([]float64, o.Lambdas)
 	for i := range out {
-		out[i] = top * math.Pow(o.Ratio, float64(i)/float64(len(out)-1))
+		out[i] = top * (1 + 1e-5) * math.Pow(o.Ratio, float64(i)/float64(len(out)-1))
 	}
 	return out
 }
