@@ -13,9 +13,9 @@ import (
 
 // fit fits a statistical model to a table.
 type fit struct {
-	Method    string            `arg:"" help:"One of ${fits}."`
+	Method    string            `arg:"" optional:"" help:"One of ${fits}."`
 	Data      string            `arg:"" optional:"" help:"The table: .csv or .tsv with a head line, .jsonl, .json or .parquet."`
-	File      recipeFile        `name:"recipe" placeholder:"FILE" help:"YAML file of these flags, as key: value with underscores."`
+	File      recipeFile        `name:"recipe" placeholder:"FILE" help:"YAML file of these flags, as key: value with underscores; method, data and all others."`
 	Options   map[string]string `short:"o" placeholder:"KEY=VALUE" help:"The method's own settings, such as -o lambda=0.01; tare fit METHOD --settings lists them."`
 	Settings  bool              `help:"List the method's own settings and end."`
 	Out       string            `placeholder:"FILE" help:"File to write the model to, as JSON, for tare predict."`
@@ -48,7 +48,17 @@ type fitReport struct {
 
 // Run implements the verb.
 func (v *fit) Run(a *app) error {
-	m, err := fitting.ByName(v.Method)
+	method, err := v.File.text(v.Method, "method")
+	if err != nil {
+		return err
+	}
+	if v.Data, err = v.File.text(v.Data, "data"); err != nil {
+		return err
+	}
+	if method == "" {
+		return usagef("name a method: tare fit METHOD TABLE")
+	}
+	m, err := fitting.ByName(method)
 	if err != nil {
 		return err
 	}
@@ -60,7 +70,7 @@ func (v *fit) Run(a *app) error {
 		return v.settings(a, o)
 	}
 	if v.Data == "" {
-		return usagef("name a table: tare fit %s FILE", v.Method)
+		return usagef("name a table: tare fit %s TABLE", method)
 	}
 	if err := v.outputs(); err != nil {
 		return err

@@ -35,7 +35,7 @@ import (
 // firstBarrier is where the way to it begins.
 const (
 	barrier      = 1e-7
-	firstBarrier = 1e-2
+	firstBarrier = 1e-4
 )
 
 // ordinalFit is one run of the solver; penalties may change between calls of solve, which
