@@ -42,6 +42,10 @@ func Methods() []Method {
 			func() Options { return &logisticOptions{*stats.NewLogistic()} }, func() Model { return &ordinalModel{} }},
 		{"partial-correlation", "compositional-partial-correlation", "Partial correlations of the parts of a whole.", Takes{Columns: Parts},
 			func() Options { return &partialOptions{*stats.NewPartialCorrelation()} }, func() Model { return &partialModel{} }},
+		{"arphmm", "arphmm", "Autoregressive hidden Markov model; rows in the order of time.", Takes{Sequence: true},
+			func() Options { return &arphmmOptions{ARPHMM: *stats.NewARPHMM()} }, func() Model { return &arphmmModel{} }},
+		{"lasso", "block-coordinate-descent", "Least squares with few coefficients, by block coordinate descent.", Takes{Response: Number},
+			func() Options { return newLassoOptions() }, func() Model { return &lassoModel{} }},
 	}
 }
 

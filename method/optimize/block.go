@@ -44,20 +44,20 @@ import (
 // An iteration costs a gradient, O(|b|³) for all but gradient steps and trees, and what f
 // asks for its Hessian.
 type BlockDescent struct {
-	Rule    string    `yaml:"rule" help:"random, cyclic, gs, gsl, bgs-d, bgs-q, bgs-qq or gsc (gsl)"`
-	Blocks  string    `yaml:"blocks" help:"variable, or fixed beforehand: random, average or sorted by Lipschitz constants (variable)"`
-	Update  string    `yaml:"update" help:"gradient, matrix, newton or exact (matrix)"`
-	Size    int       `yaml:"size" help:"coordinates in a block (5)"`
-	Tree    bool      `yaml:"tree" help:"blocks are forests in the Hessian's graph, as large as they get"`
-	Tol     float64   `yaml:"tol" help:"stop when no coordinate violates the conditions of an optimum by more (1e-6)"`
-	MaxIter int       `yaml:"iterations" help:"at most so many (10000)"`
-	Seed    uint64    `yaml:"seed" help:"of random choices"`
-	L1      float64   `yaml:"l1" help:"weight of the sum of |x| (0)"`
-	Lower   []float64 `yaml:"-"` // nil: none
-	Upper   []float64 `yaml:"-"` // nil: none
+	Rule    string    `yaml:"rule" json:"rule" help:"random, cyclic, gs, gsl, bgs-d, bgs-q, bgs-qq or gsc" default:"gsl"`
+	Blocks  string    `yaml:"blocks" json:"blocks" help:"variable, or fixed beforehand: random, average or sorted by Lipschitz constants" default:"variable"`
+	Update  string    `yaml:"update" json:"update" help:"gradient, matrix, newton or exact" default:"matrix"`
+	Size    int       `yaml:"size" json:"size" help:"coordinates in a block" default:"5"`
+	Tree    bool      `yaml:"tree" json:"tree" help:"blocks are forests in the Hessian's graph, as large as they get"`
+	Tol     float64   `yaml:"tol" json:"tol" help:"stop when no coordinate violates the conditions of an optimum by more" default:"1e-6"`
+	MaxIter int       `yaml:"max_iter" json:"max_iter" help:"at most so many" default:"10000"`
+	Seed    uint64    `yaml:"-" json:"-"` // of random choices
+	L1      float64   `yaml:"l1" json:"l1" help:"weight of the sum of |x|" default:"0"`
+	Lower   []float64 `yaml:"-" json:"-"` // nil: none
+	Upper   []float64 `yaml:"-" json:"-"` // nil: none
 
 	// Watch, if set, takes every step.
-	Watch func(BlockStep) `yaml:"-"`
+	Watch func(BlockStep) `yaml:"-" json:"-"`
 }
 
 // BlockStep is one iteration.
@@ -81,6 +81,12 @@ type BlockResult struct {
 	// Identified is the iteration since which the same coordinates were at a bound or at
 	// the 0 of L1; −1 without either.
 	Identified int
+}
+
+// NewBlockDescent returns the defaults.
+func NewBlockDescent() *BlockDescent {
+	o := BlockDescent{}.withDefaults()
+	return &o
 }
 
 func (o BlockDescent) withDefaults() BlockDescent {
@@ -204,7 +210,7 @@ func (o BlockDescent) Minimize(ctx context.Context, f Smooth, x []float64) (*Blo
 	case math.IsNaN(r.Residual) || math.IsNaN(r.Value):
 		return r, &StoppedError{"block descent", "the gradient is not a number", r.Iterations, r.Residual, o.Tol}
 	case r.Residual > o.Tol:
-		return r, &StoppedError{"block descent", "the limit of iterations is reached; raise iterations or tol", r.Iterations, r.Residual, o.Tol}
+		return r, &StoppedError{"block descent", "the limit of iterations is reached; raise max_iter or tol", r.Iterations, r.Residual, o.Tol}
 	}
 	return r, nil
 }

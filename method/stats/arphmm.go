@@ -29,21 +29,21 @@ import (
 //
 // An iteration costs O(T K (K + q²)), q = (p + 1) d, and memory is O(T K).
 type ARPHMM struct {
-	States     int     `yaml:"states" help:"hidden states (3)"`
-	Order      int     `yaml:"order" help:"past observations that the next depends on (0: none)"`
-	Covariance string  `yaml:"covariance" help:"full or diagonal (full)"`
-	LeftRight  bool    `yaml:"left-right" help:"states follow one another and do not return"`
-	Ridge      float64 `yaml:"ridge" help:"weight of a penalty on small covariances and large autoregression (0)"`
-	Tol        float64 `yaml:"tol" help:"stop when an iteration adds less than this to the log-likelihood of an observation (1e-7)"`
-	MaxIter    int     `yaml:"iterations" help:"at most so many iterations (200)"`
-	Starts     int     `yaml:"starts" help:"starting points, of which the best end counts (1)"`
-	Seed       uint64  `yaml:"seed" help:"of the starting points"`
+	States     int     `yaml:"states" json:"states" help:"hidden states" default:"3"`
+	Order      int     `yaml:"order" json:"order" help:"past observations that the next depends on" default:"0"`
+	Covariance string  `yaml:"covariance" json:"covariance" help:"full or diagonal" default:"full"`
+	LeftRight  bool    `yaml:"left_right" json:"left_right" help:"states follow one another and do not return"`
+	Ridge      float64 `yaml:"ridge" json:"ridge" help:"weight of a penalty on small covariances and large autoregression" default:"0"`
+	Tol        float64 `yaml:"tol" json:"tol" help:"stop when an iteration adds less than this to the log-likelihood of an observation" default:"1e-7"`
+	MaxIter    int     `yaml:"max_iter" json:"max_iter" help:"at most so many iterations" default:"200"`
+	Starts     int     `yaml:"starts" json:"starts" help:"starting points, of which the best end counts" default:"1"`
+	Seed       uint64  `yaml:"-" json:"-"` // of the starting points
 
 	// Start, if set, is where EM begins instead of at a point made from the data. Its
 	// zeros in Initial and Transition stay.
-	Start *HMM `yaml:"-"`
+	Start *HMM `yaml:"-" json:"-"`
 	// Progress, if set, takes the objective after each iteration.
-	Progress func(iteration int, objective float64) `yaml:"-"`
+	Progress func(iteration int, objective float64) `yaml:"-" json:"-"`
 }
 
 // Sequence is one realisation: observations in the order of time, and what is known of
@@ -67,6 +67,12 @@ type HMM struct {
 	Trace         []float64 `json:"trace,omitempty"`
 	Iterations    int       `json:"iterations"`
 	Converged     bool      `json:"converged"`
+}
+
+// NewARPHMM returns the defaults.
+func NewARPHMM() *ARPHMM {
+	o := ARPHMM{}.withDefaults()
+	return &o
 }
 
 // withDefaults fills in what was left at zero.
@@ -184,7 +190,7 @@ func (o ARPHMM) climb(ctx context.Context, w *workspace, m *HMM) (*HMM, error) {
 			return m, nil
 		}
 		if m.Iterations == o.MaxIter {
-			return m, &StoppedError{"arphmm", "the limit of iterations is reached, and the last added the residual to the log-likelihood of an observation; raise iterations or tol", m.Iterations, gain, o.Tol}
+			return m, &StoppedError{"arphmm", "the limit of iterations is reached, and the last added the residual to the log-likelihood of an observation; raise max_iter or tol", m.Iterations, gain, o.Tol}
 		}
 		before = now
 		if err := w.maximize(m, o); err != nil {
