@@ -60,21 +60,47 @@ func (m *HMM) centred(k, r int, mean []float64) float64 {
 	return c
 }
 
-// logs returns log b_k of one row's window [y_{t−p}, …, y_t].
-func (e *emission) logs(dst, window []float64) {
-	d, q := e.d, e.q
+// logs puts log b_k of n rows into dst [n, K]; y holds their observations, of which window
+// i is [i d, (i + p + 1) d).
+func (e *emission) logs(dst, y []float64, n int) {
+	d, q, states := e.d, e.q, len(e.w)
 	for k, w := range e.w {
-		var sum float64
-		for r := range d {
-			row := w[r*q : r*q+q-d+r+1]
-			u := row[0]
-			row = row[1:]
-			for j, v := range window[:len(row)] {
-				u += row[j] * v
+		c := e.c[k]
+		switch {
+		case q == 2: // one column of order 0
+			for i, v := range y[:n] {
+				u := w[0] + w[1]*v
+				dst[i*states+k] = c - 0.5*u*u
 			}
-			sum += u * u
+		case q == 3 && d == 2:
+			for i := range n {
+				y0, y1 := y[2*i], y[2*i+1]
+				u0, u1 := w[0]+w[1]*y0, w[3]+w[4]*y0+w[5]*y1
+				dst[i*states+k] = c - 0.5*(u0*u0+u1*u1)
+			}
+		case q == 4 && d == 3:
+			w := w[:12]
+			for i := range n {
+				y := y[3*i : 3*i+3]
+				u0, u1, u2 := w[0]+w[1]*y[0], w[4]+w[5]*y[0]+w[6]*y[1], w[8]+w[9]*y[0]+w[10]*y[1]+w[11]*y[2]
+				dst[i*states+k] = c - 0.5*(u0*u0+u1*u1+u2*u2)
+			}
+		default:
+			for i := range n {
+				window := y[i*d : i*d+q-1]
+				var sum float64
+				for r := range d {
+					row := w[r*q : r*q+q-d+r+1]
+					u := row[0]
+					row = row[1:]
+					for j, v := range window[:len(row)] {
+						u += row[j] * v
+					}
+					sum += u * u
+				}
+				dst[i*states+k] = c - 0.5*sum
+			}
 		}
-		dst[k] = e.c[k] - 0.5*sum
 	}
 }
 

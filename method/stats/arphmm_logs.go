@@ -69,7 +69,7 @@ func (w *workspace) inLogs(m *HMM, e *emission, s span, g *block) (float64, erro
 // logRow is a row of log(b ω), less the largest log b of the plausible states, as emit
 // counts it.
 func (w *workspace) logRow(e *emission, s span, t int, dst []float64) {
-	e.logs(dst, w.window(s, t))
+	e.logs(dst, w.window(s, t), 1)
 	top := math.Inf(-1)
 	for j := range dst {
 		omega := 1.0

@@ -206,31 +206,43 @@ func (w *workspace) window(s span, row int) []float64 {
 	return w.y[at : at+(w.p+1)*w.d]
 }
 
-// eachRow calls do for rows from..to with their windows.
-func (w *workspace) eachRow(from, to int, do func(row int, window []float64)) {
+// eachRun calls do for the parts of sequences within rows from..to: the part's first row,
+// how many, and its observations, of which window i is [i d, (i + p + 1) d).
+func (w *workspace) eachRun(from, to int, do func(row, n int, y []float64)) {
 	i := 0
 	for i+1 < len(w.spans) && w.spans[i+1].row <= from {
 		i++
 	}
 	for ; i < len(w.spans) && w.spans[i].row < to; i++ {
 		s := w.spans[i]
-		for row := max(from, s.row); row < min(to, s.row+s.rows); row++ {
-			do(row, w.window(s, row))
-		}
+		row, end := max(from, s.row), min(to, s.row+s.rows)
+		at := s.at + (row-s.row)*w.d
+		do(row, end-row, w.y[at:at+(end-row+w.p)*w.d])
 	}
+}
+
+// eachRow calls do for rows from..to with their windows.
+func (w *workspace) eachRow(from, to int, do func(row int, window []float64)) {
+	w.eachRun(from, to, func(row, n int, y []float64) {
+		for i := range n {
+			do(row+i, y[i*w.d:(i+w.p+1)*w.d])
+		}
+	})
 }
 
 // expect runs forward and backward over all sequences under m, leaves γ in b and the sums
 // of ξ, and returns log L.
 //
 // Each row's densities are divided by their largest before they are exponentials, and
-// forward probabilities by their sum, whose logarithms add up to log L. A sequence in
-// which that underflows is run again in logarithms.
+// forward probabilities by their sum where that is small; the logarithms of both add up to
+// log L. A sequence in which that underflows is run again in logarithms.
 func (w *workspace) expect(m *HMM, e *emission) (float64, error) {
 	inParallel(w.blocks, func(b *block) { w.emit(e, b) })
-	a := make([]float64, 0, w.k*w.k)
-	for _, r := range m.Transition {
-		a = append(a, r...)
+	a, to := make([]float64, w.k*w.k), make([]float64, w.k*w.k)
+	for i, r := range m.Transition {
+		for j, v := range r {
+			a[i*w.k+j], to[j*w.k+i] = v, v
+		}
 	}
 	w.mayBlock = w.omega != nil || slices.Contains(a, 0) || slices.Contains(m.Initial, 0)
 	inParallel(w.groups, func(g *block) {
@@ -239,7 +251,7 @@ func (w *workspace) expect(m *HMM, e *emission) (float64, error) {
 		clear(g.xi)
 		for i := g.from; i < g.to && g.err == nil; i++ {
 			s := w.spans[i]
-			log, ok := w.forward(m.Initial, a, s)
+			log, ok := w.forward(m.Initial, a, to, s)
 			if ok {
 				ok = w.smooth(a, s, g)
 			}
@@ -275,96 +287,126 @@ func (w *workspace) expect(m *HMM, e *emission) (float64, error) {
 
 // emit fills a block's rows of b and sums the logarithms of what they were divided by.
 func (w *workspace) emit(e *emission, b *block) {
-	k := w.k
 	b.log = 0
-	w.eachRow(b.from, b.to, func(row int, window []float64) {
-		dst := w.b[row*k : row*k+k]
-		e.logs(dst, window)
-		var omega []float64
-		if w.omega != nil {
-			omega = w.omega[row*k : row*k+k]
+	w.eachRun(b.from, b.to, func(row, n int, y []float64) {
+		e.logs(w.b[row*w.k:(row+n)*w.k], y, n)
+		if w.omega == nil {
+			b.log += exponentials(w.b[row*w.k:(row+n)*w.k], w.k)
+			return
 		}
-		top := math.Inf(-1)
-		for j, v := range dst {
-			if v > top && (omega == nil || omega[j] > 0) {
+		for i := row; i < row+n; i++ {
+			b.log += plausible(w.b[i*w.k:(i+1)*w.k], w.omega[i*w.k:(i+1)*w.k])
+		}
+	})
+}
+
+// exponentials makes each row of k logarithms exponentials of them less their largest, and
+// returns the sum of these.
+func exponentials(rows []float64, k int) (sum float64) {
+	for ; len(rows) >= k; rows = rows[k:] {
+		row := rows[:k]
+		top := row[0]
+		for _, v := range row[1:] {
+			if v > top {
 				top = v
 			}
 		}
-		for j, v := range dst {
+		for j, v := range row {
+			v -= top
 			switch {
-			case v == top:
-				dst[j] = 1
-			case v-top < negligible:
-				dst[j] = 0
+			case v == 0:
+				row[j] = 1
+			case v < negligible:
+				row[j] = 0
 			default:
-				dst[j] = math.Exp(v - top)
-			}
-			if omega != nil {
-				dst[j] = omega[j] * min(dst[j], math.MaxFloat64)
+				row[j] = math.Exp(v)
 			}
 		}
-		b.log += top
-	})
+		sum += top
+	}
+	return sum
+}
+
+// plausible is exponentials of one row, of the states that are plausible, times ω.
+func plausible(row, omega []float64) (top float64) {
+	top = math.Inf(-1)
+	for j, v := range row {
+		if omega[j] > 0 {
+			top = max(top, v)
+		}
+	}
+	for j, v := range row {
+		if v -= top; omega[j] == 0 || v < negligible {
+			row[j] = 0
+			continue
+		}
+		row[j] = omega[j] * math.Exp(v)
+	}
+	return top
 }
 
 // tiny is where scaled probabilities are given up for logarithms; densities of which the
 // logarithm is negligible beside their row's largest count as 0. What is lost by that is
-// under 1e-60 of any probability that is kept, and products stay clear of denormals,
+// under 1e-50 of any probability that is kept, and products stay clear of denormals,
 // which processors are slow at.
 const (
-	tiny       = 1e-200
-	negligible = -600
+	tiny       = 1e-180
+	negligible = -550
 )
 
-// forward fills alpha and pred of a sequence,
+// forward fills alpha and pred of a sequence, in a scale of their own,
 //
-//	pred_t(j) = Σ_i α_{t−1}(i) A_ij      α_t(j) = pred_t(j) b_j(t) / c_t,   c_t its sum over j
+//	pred_t(j) = Σ_i α_{t−1}(i) A_ij      α_t(j) = pred_t(j) b_j(t)
 //
-// and returns Σ log c_t. ok is false where c_t, or pred_t(j) of a state that can be
-// reached, is tiny: a chain that does not return may yet come to need a path that seemed
-// impossible for a while.
-func (w *workspace) forward(initial, a []float64, s span) (log float64, ok bool) {
+// and returns the logarithm of the last α's sum. Where a sum has become small α is divided
+// by it. ok is false where a sum, or pred_t(j) of a state that can be reached, is tiny
+// beside the rest: a chain that does not return may yet come to need a path that seemed
+// impossible for a while. to is Aᵀ.
+func (w *workspace) forward(initial, a, to []float64, s span) (log float64, ok bool) {
+	const small = 1e-50
 	k := w.k
-	product := 1.0 // of the c_t whose logarithm is not taken yet
+	var c float64
 	var reach reach
 	for t := s.row; t < s.row+s.rows; t++ {
 		pred, alpha, b := w.pred[t*k:t*k+k], w.alpha[t*k:t*k+k], w.b[t*k:t*k+k]
 		if t == s.row {
 			copy(pred, initial)
 		} else {
-			clear(pred)
-			for i, v := range w.alpha[(t-1)*k : t*k] {
-				for j, p := range a[i*k : i*k+k] {
-					pred[j] += v * p
+			before := w.alpha[(t-1)*k : t*k]
+			for j := range pred {
+				var sum float64
+				for i, p := range to[j*k : j*k+k] {
+					sum += before[i] * p
 				}
+				pred[j] = sum
 			}
 		}
-		var c float64
+		c = 0
 		low := false
 		for j, v := range pred {
-			low = low || v < tiny
-			alpha[j] = v * b[j]
-			c += alpha[j]
+			low = low || v < small*tiny
+			v *= b[j]
+			alpha[j] = v
+			c += v
 		}
 		if w.mayBlock {
 			reach.step(initial, a, k, t == s.row)
 		}
-		if !(c > tiny) || low && reach.lost(pred, w.mayBlock) {
+		if !(c > small*tiny) || low && reach.lost(pred, small*tiny, w.mayBlock) {
 			return 0, false
 		}
 		if w.omega != nil {
 			reach.only(w.omega[t*k : t*k+k])
 		}
-		inverse := 1 / c
-		for j := range alpha {
-			alpha[j] *= inverse
-		}
-		if product *= c; product < 1e-50 {
-			log += math.Log(product)
-			product = 1
+		if c < small {
+			for j := range alpha {
+				alpha[j] /= c
+			}
+			log += math.Log(c)
+			c = 1
 		}
 	}
-	return log + math.Log(product), true
+	return log + math.Log(c), true
 }
 
 // reach holds which of the first 64 states a chain can be in, as bits.
@@ -395,7 +437,7 @@ func (r *reach) only(omega []float64) {
 }
 
 // lost says whether a state that can be reached has next to no probability.
-func (r reach) lost(pred []float64, mayBlock bool) bool {
+func (r reach) lost(pred []float64, tiny float64, mayBlock bool) bool {
 	for j, v := range pred {
 		if v < tiny && (!mayBlock || len(pred) > 64 || r>>j&1 == 1) {
 			return true
@@ -412,14 +454,20 @@ func (r reach) lost(pred []float64, mayBlock bool) bool {
 func (w *workspace) smooth(a []float64, s span, g *block) bool {
 	k := w.k
 	end := s.row + s.rows - 1
-	copy(w.b[end*k:end*k+k], w.alpha[end*k:end*k+k])
+	var c float64
+	for _, v := range w.alpha[end*k : end*k+k] {
+		c += v
+	}
+	for j, v := range w.alpha[end*k : end*k+k] {
+		w.b[end*k+j] = v / c
+	}
 	for t := end - 1; t >= s.row; t-- {
 		ratio, gamma, alpha := w.pred[(t+1)*k:(t+2)*k], w.b[t*k:t*k+k], w.alpha[t*k:t*k+k]
 		for j, v := range w.b[(t+1)*k : (t+2)*k] {
 			switch {
 			case v == 0:
 				ratio[j] = 0
-			case ratio[j] > tiny:
+			case ratio[j] > 0:
 				ratio[j] = v / ratio[j]
 			default:
 				return false
@@ -450,23 +498,26 @@ func (w *workspace) gram() []*mat.SymDense {
 	inParallel(w.blocks, func(b *block) {
 		clear(b.gram)
 		products := b.gram[k*n:]
-		w.eachRow(b.from, b.to, func(row int, window []float64) {
-			products[0] = 1
-			copy(products[1:], window)
-			at := q
-			for i, v := range window {
-				for _, u := range window[i:] {
-					products[at] = v * u
-					at++
+		products[0] = 1
+		w.eachRun(b.from, b.to, func(row, count int, y []float64) {
+			for i := range count {
+				window := y[i*w.d : i*w.d+q-1]
+				copy(products[1:], window)
+				at := q
+				for i, v := range window {
+					for _, u := range window[i:] {
+						products[at] = v * u
+						at++
+					}
 				}
-			}
-			for state, g := range w.b[row*k : row*k+k] {
-				if g == 0 {
-					continue
-				}
-				sum := b.gram[state*n : (state+1)*n]
-				for j, v := range products[:len(sum)] {
-					sum[j] += g * v
+				for state, g := range w.b[(row+i)*k : (row+i+1)*k] {
+					if g == 0 {
+						continue
+					}
+					sum := b.gram[state*n : (state+1)*n]
+					for j, v := range products[:len(sum)] {
+						sum[j] += g * v
+					}
 				}
 			}
 		})
