@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 
+	"tare/method/optimize"
 	"tare/method/stats"
 )
 
@@ -38,10 +39,14 @@ func settingsOf(v reflect.Value) []Setting {
 }
 
 // UsageErrors are mistakes in what was asked for.
-func UsageErrors() []error { return []error{ErrMethod, ErrFormula, stats.ErrOptions} }
+func UsageErrors() []error {
+	return []error{ErrMethod, ErrFormula, stats.ErrOptions, optimize.ErrOptions}
+}
 
 // InputErrors are faults of files.
-func InputErrors() []error { return []error{ErrTable, ErrData, ErrModel, stats.ErrData} }
+func InputErrors() []error {
+	return []error{ErrTable, ErrData, ErrModel, stats.ErrData, optimize.ErrData}
+}
 
 // Likeliest names the class of a row that has the largest probability.
 func (p *Prediction) Likeliest(row int) string { return p.Classes[likeliest(p.Probabilities[row])] }
