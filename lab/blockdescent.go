@@ -124,7 +124,7 @@ type blockProblem struct {
 // solve finds the minimum by Newton's method on all coordinates.
 func (p *blockProblem) solve() error {
 	n := p.f.Dim()
-	o := optimize.BlockDescent{Rule: "gsc", Update: "newton", Size: n, L1: p.l1, Lower: p.lower, Tol: 1e-9, MaxIter: 500}
+	o := optimize.BlockDescent{Rule: "cyclic", Update: "newton", Size: n, L1: p.l1, Lower: p.lower, Tol: 1e-9, MaxIter: 500}
 	r, err := o.Minimize(context.Background(), p.f, make([]float64, n))
 	if err != nil {
 		return fmt.Errorf("minimum of %s: %w", p.name, err)

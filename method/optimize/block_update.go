@@ -145,6 +145,9 @@ func solve(h []float64, b int, d, g []float64) {
 // armijo is the share of the directional derivative that a Newton step has to bring.
 const armijo = 1e-4
 
+// rounding is how far F, a sum of many terms, may be off as a share of itself.
+const rounding = 1e-13
+
 // halvings is how often a step is cut before a line search gives up.
 const halvings = 50
 
@@ -195,7 +198,7 @@ func (s *descent) newton(step *BlockStep) error {
 // does not rise by more than that.
 func (s *descent) search(block []int, slope float64) (t, brought float64, err error) {
 	before := s.result.Value
-	slack := 1e-14 * (1 + math.Abs(before))
+	slack := rounding * (1 + math.Abs(before))
 	trial := slices.Clone(s.bd)
 	for t = 1.0; ; t /= 2 {
 		s.take(block, trial)
@@ -250,7 +253,7 @@ func (s *descent) twoMetric(step *BlockStep) error {
 	solve(s.h, b, d, g)
 	trial := make([]float64, b)
 	before := s.result.Value
-	slack := 1e-14 * (1 + math.Abs(before))
+	slack := rounding * (1 + math.Abs(before))
 	project := func(t float64, direction []float64) (slope float64) {
 		for j, i := range free {
 			v := s.x[i] - t*direction[j]
