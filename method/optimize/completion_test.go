@@ -377,7 +377,7 @@ func TestOrthonormalise(t *testing.T) {
 
 // The time of a sweep for each entry and rank, which stays the same where it is linear in
 // both, and the memory that the program has taken from the system. The last case, of 10⁷
-// entries, takes about a minute.
+// entries, takes some seconds and half a gigabyte.
 func BenchmarkCompletion(b *testing.B) {
 	for _, c := range []struct{ rows, each, rank int }{{2000, 100, 10}, {8000, 100, 10}, {2000, 400, 10}, {2000, 400, 20}, {100000, 100, 10}} {
 		for _, solver := range []string{"sketched", "exact"} {
