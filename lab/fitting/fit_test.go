@@ -285,3 +285,54 @@ func TestPartialCorrelationOfATable(t *testing.T) {
 		t.Errorf("%+v, %d coefficients", f.Rows, len(f.Bootstrap.Coefficients))
 	}
 }
+
+// Ratings of rank one come back, from the file as well.
+func TestMatrixCompletionOfATable(t *testing.T) {
+	rng := rand.New(rand.NewPCG(28, 3))
+	text := "user,item,rating,when\n"
+	for u := range 40 {
+		for i := range 15 {
+			if rng.Float64() < 0.7 {
+				text += fmt.Sprintf("u%d,i%d,%g,9\n", u, i, 3+(1+0.1*float64(u))*(float64(i)-7)/7)
+			}
+		}
+	}
+	text += "once,i1,5,9\n"
+	if _, err := fitted(t, "matrix-completion", text, Recipe{Response: "rating"}, nil); !errors.Is(err, ErrData) || !strings.Contains(fmt.Sprint(err), "user + item") {
+		t.Errorf("three columns: %v", err)
+	}
+	r := Recipe{Formula: "rating ~ user + item", Test: 0.2}
+	f, err := fitted(t, "matrix-completion", text, r, map[string]string{"rank": "2", "ridge": "0.001", "tol": "1e-6"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *f.Test.RMSE > 0.2 || *f.Train.RMSE > 0.05 {
+		t.Errorf("error %g of the ratings fitted, %g of those kept out", *f.Train.RMSE, *f.Test.RMSE)
+	}
+	path := filepath.Join(t.TempDir(), "model.json")
+	if err := f.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sheet, err := ReadSheet(written(t, "item,user\ni3,u2\ni0,u39\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := f.Predict(sheet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := again.Predict(sheet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(a.Values) != fmt.Sprint(b.Values) || math.Abs(a.Values[0][0]-(3-1.2*4/7)) > 0.1 {
+		t.Errorf("predicts %v, from the file %v", a.Values, b.Values)
+	}
+	if _, err := fitted(t, "matrix-completion", text, r, map[string]string{"rank": "0"}); err == nil || !strings.Contains(fmt.Sprint(err), "rank is 0") {
+		t.Errorf("rank 0: %v", err)
+	}
+}

@@ -46,6 +46,8 @@ func Methods() []Method {
 			func() Options { return &arphmmOptions{ARPHMM: *stats.NewARPHMM()} }, func() Model { return &arphmmModel{} }},
 		{"lasso", "block-coordinate-descent", "Least squares with few coefficients, by block coordinate descent.", Takes{Response: Number},
 			func() Options { return newLassoOptions() }, func() Model { return &lassoModel{} }},
+		{"matrix-completion", "robust-matrix-completion", "A low-rank matrix from some of its entries, such as ratings by user and item.", Takes{Response: Number, Columns: Keys},
+			func() Options { return newCompletionOptions() }, func() Model { return &completionModel{} }},
 	}
 }
 
