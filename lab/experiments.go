@@ -23,6 +23,8 @@ func Experiments() []Experiment {
 		compositional(),
 		arphmm(),
 		blockDescent(),
+		matrixCompletion(),
+		sketchedSQP(),
 	}
 }
 

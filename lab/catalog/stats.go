@@ -9,12 +9,6 @@ func statistics() []Paper {
 			Plan:  Plan{Own: "The paper's generated data, with sparse and with dense differences, and real ordinal data, over a sweep of rarity; squared error of the rare probability.", Baselines: "logistic regression on the rare class, proportional odds"},
 		},
 		{
-			Number: 28, Slug: "robust-matrix-completion", API: "stats.MatrixCompletion", Verb: "tare fit",
-			Title: "Low Rank Matrix Completion via Robust Alternating Minimization in Nearly Linear Time",
-			Claim: "Alternating minimisation may solve its regressions only roughly: a sketched solver completes a rank-k matrix from the observed entries Ω in time of order |Ω|·k up to logarithms, where exact steps take |Ω|·k².",
-			Plan:  Plan{Own: "Time against rank and against entries, with the slope on logarithmic axes, error by sweep, and held-out error on real ratings.", Baselines: "exact alternating least squares, stochastic gradient descent"},
-		},
-		{
 			Number: 40, Slug: "compositional-partial-correlation", State: Runs, API: "stats.PartialCorrelation", Verb: "tare fit",
 			Title: "Partial Correlations in Compositional Data Analysis",
 			Claim: "For parts of a whole, residuals of log-ratios do not depend on the reference once it is controlled for, so that partial correlations are defined between the parts themselves, properly scaled, and can be negative.",
