@@ -13,12 +13,12 @@ func TestDigitArmsHaveTheSameEntries(t *testing.T) {
 		want["flora"] += 8*o + 8*i + 2*k*k + 64*k*k
 		want["lora"] += 4 * (o + k*k*i)
 	}
-	for _, a := range digitArms[:2] {
+	for _, a := range floraDigitArms[:2] {
 		m, err := newDigitNet()
 		if err != nil {
 			t.Fatal(err)
 		}
-		adapter, entries, err := a.onDigits(m, 1)
+		adapter, entries, err := residualDigits.attach(m, a, 1)
 		if err != nil {
 			t.Fatal(err)
 		}

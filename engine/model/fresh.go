@@ -14,15 +14,24 @@ import (
 // standard deviation 0.02, output projections of residual branches shrunk by
 // 1/√(2·layers), norms one, biases zero.
 func New(c *Config, seed uint64) (Causal, error) {
-	f := families[c.ModelType]
-	if f.causal == nil {
-		return nil, fmt.Errorf("%w: model_type %q makes no language model (these do: %s)", ErrConfig, c.ModelType, typesWith(func(f family) bool { return f.causal != nil }))
+	return drawn(c, seed, "language model", func(f family) func(*Config, *builder) Causal { return f.causal })
+}
+
+// NewClassifier returns a classifier of texts or images with weights drawn as New draws.
+func NewClassifier(c *Config, seed uint64) (Classifier, error) {
+	return drawn(c, seed, "classifier", func(f family) func(*Config, *builder) Classifier { return f.classifier })
+}
+
+func drawn[M any](c *Config, seed uint64, kind string, newModel func(family) func(*Config, *builder) M) (m M, err error) {
+	build := newModel(families[c.ModelType])
+	if build == nil {
+		return m, fmt.Errorf("%w: model_type %q makes no %s (these do: %s)", ErrConfig, c.ModelType, kind, typesWith(func(f family) bool { return newModel(f) != nil }))
 	}
 	if err := c.Check(); err != nil {
-		return nil, err
+		return m, err
 	}
 	b := &builder{stack: stack{Config: c}, from: &fresh{c, rand.New(rand.NewPCG(seed, 0x7461726500000000))}}
-	m := f.causal(c, b)
+	m = build(c, b)
 	return m, b.err
 }
 
