@@ -18,7 +18,7 @@ func randlora() Experiment {
 		Slug:   "randlora",
 		Claim:  "Sums of fixed random products with trained diagonals give updates of full rank at LoRA's size, which end better than low-rank ones.",
 		Figure: opticksLoss,
-		Seeds:  5, QuickSeeds: 1,
+		Seeds:  5, QuickSeeds: 2,
 		Rule: All(
 			Beats("randlora", "lora"), Beats("randlora", "vera"),
 			BeatsIn(OfExtra(digitAccuracy), "randlora", "lora"),

@@ -19,7 +19,7 @@ func transformedLowRank() Experiment {
 		Slug:   "transformed-low-rank",
 		Claim:  "A tensor-ring transform and a low-rank residual come nearer to fully tuned weights than low rank alone, and tune better, text and drawings, at the same number of trained entries.",
 		Figure: opticksLoss,
-		Seeds:  5, QuickSeeds: 2,
+		Seeds:  5, QuickSeeds: 1,
 	}
 	for _, budgets := range transformedArms() {
 		x.Arms = append(x.Arms, budgets[0].with(fitPart(budgets...), subjectPart(budgets[0])))

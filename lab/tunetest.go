@@ -83,12 +83,13 @@ const (
 	mathQuestions            = 200
 )
 
-// lengths are the steps of a run: to be judged, and to choose a learning rate.
-type lengths struct{ opticks, opticksChoice, math, mathChoice int }
+// lengths are the steps of a run, to be judged and to choose a learning rate, and the
+// bytes of held-out text and batches of the source domain that it is judged on, 0 for all.
+type lengths struct{ opticks, opticksChoice, math, mathChoice, heldOut, source int }
 
 func (e Env) lengths() lengths {
 	if e.Quick {
-		return lengths{opticks: 24, opticksChoice: 8}
+		return lengths{opticks: 24, opticksChoice: 8, heldOut: 30_000, source: 3}
 	}
 	n := lengths{opticks: 100, opticksChoice: 100, math: 100, mathChoice: 60}
 	if e.textOnly {
@@ -113,7 +114,7 @@ func (a tuneArm) measure(ctx context.Context, e Env, seed uint64) (Measurement, 
 	if err != nil {
 		return Measurement{}, err
 	}
-	run, err := t.opticks(a, lr, n.opticks, bundle.Test, seed)
+	run, err := t.opticks(a, lr, n.opticks, n.held(bundle.Test), seed)
 	if err != nil {
 		return Measurement{}, err
 	}
@@ -122,7 +123,11 @@ func (a tuneArm) measure(ctx context.Context, e Env, seed uint64) (Measurement, 
 	if err := runToEnd(ctx, e, run); err != nil {
 		return Measurement{}, err
 	}
-	forgot, err := eval.Loss(ctx, run.Model, t.source, 0, nil)
+	source := t.source
+	if n.source > 0 {
+		source = source[:n.source]
+	}
+	forgot, err := eval.Loss(ctx, run.Model, source, 0, nil)
 	if err != nil {
 		return Measurement{}, err
 	}
@@ -170,10 +175,19 @@ func (a tuneArm) recipe(lr float64, steps, batch, seqLen int) tuning.Recipe {
 	return r
 }
 
-// opticks sets a run on Opticks up, to be measured on the given split.
-func (t *tuneTest) opticks(a tuneArm, lr float64, steps int, split bundle.Split, seed uint64) (*tuning.Run, error) {
+// held returns the held-out text of a split.
+func (n lengths) held(split bundle.Split) string {
+	s := bundle.Opticks(split)
+	if n.heldOut > 0 {
+		return s[:n.heldOut]
+	}
+	return s
+}
+
+// opticks sets a run on Opticks up, to be measured on held-out text.
+func (t *tuneTest) opticks(a tuneArm, lr float64, steps int, heldOut string, seed uint64) (*tuning.Run, error) {
 	r := a.recipe(lr, steps, opticksBatch, opticksSeq)
-	d, err := tuning.TextData(t.tok, bundle.Opticks(bundle.Train), bundle.Opticks(split), r, seed)
+	d, err := tuning.TextData(t.tok, bundle.Opticks(bundle.Train), heldOut, r, seed)
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +244,7 @@ func runToEnd(ctx context.Context, e Env, run *tuning.Run) error {
 func (t *tuneTest) rate(ctx context.Context, e Env, a tuneArm, domain string, steps int) (float64, error) {
 	grid := learningRates
 	if e.Quick {
-		grid = grid[1:4]
+		grid = grid[2:4]
 	}
 	return e.bestRate(ctx, a, domain, grid, func(lr float64) (float64, error) { return t.trial(ctx, e, a, domain, lr, steps) })
 }
@@ -263,7 +277,7 @@ func (t *tuneTest) trial(ctx context.Context, e Env, a tuneArm, domain string, l
 	var run *tuning.Run
 	var err error
 	if domain == "opticks" {
-		run, err = t.opticks(a, lr, steps, bundle.Valid, 0)
+		run, err = t.opticks(a, lr, steps, e.lengths().held(bundle.Valid), 0)
 	} else {
 		_, valid, _ := problems()
 		run, err = t.math(a, lr, steps, valid, 0)

@@ -51,7 +51,7 @@ func (t *tuneTest) fullyTuned(ctx context.Context, e Env, seed uint64) ([]tunedM
 	if err != nil {
 		return nil, err
 	}
-	run, err := t.opticks(full, lr, n.opticks, bundle.Valid, seed)
+	run, err := t.opticks(full, lr, n.opticks, n.held(bundle.Valid), seed)
 	if err != nil {
 		return nil, err
 	}

@@ -57,13 +57,39 @@ func swapped(dst, src []float32, n, a, b, c int) {
 				continue
 			}
 			for q := range b {
-				for p := range a {
-					src, dst := (p*b+q)*c, (q*a+p)*c
-					for i := 0; i < c; i++ { // too short for copy
-						to[dst+i] = from[src+i]
-					}
-				}
+				moveRuns(to[q*a*c:][:a*c], from[q*c:], c, b*c)
 			}
 		}
 	})
+}
+
+// moveRuns fills dst with runs of c entries that lie stride apart in src. A copy of
+// known length is one move, and c is often a small bond.
+func moveRuns(dst, src []float32, c, stride int) {
+	switch {
+	case c == 2:
+		for len(dst) >= 2 {
+			*(*[2]float32)(dst) = *(*[2]float32)(src)
+			dst, src = dst[2:], src[min(stride, len(src)):]
+		}
+	case c%8 == 0 && c <= 32:
+		for len(dst) >= c {
+			for i := 0; i < c; i += 8 {
+				*(*[8]float32)(dst[i:]) = *(*[8]float32)(src[i:])
+			}
+			dst, src = dst[c:], src[min(stride, len(src)):]
+		}
+	case c%4 == 0 && c <= 16:
+		for len(dst) >= c {
+			for i := 0; i < c; i += 4 {
+				*(*[4]float32)(dst[i:]) = *(*[4]float32)(src[i:])
+			}
+			dst, src = dst[c:], src[min(stride, len(src)):]
+		}
+	default:
+		for len(dst) >= c {
+			copy(dst[:c], src)
+			dst, src = dst[c:], src[min(stride, len(src)):]
+		}
+	}
 }

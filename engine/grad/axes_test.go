@@ -8,7 +8,7 @@ import (
 )
 
 func TestSwap(t *testing.T) {
-	for _, s := range [][4]int{{1, 1, 1, 1}, {2, 3, 4, 1}, {3, 2, 5, 3}, {130, 8, 9, 2}} {
+	for _, s := range [][4]int{{1, 1, 1, 1}, {2, 3, 4, 1}, {3, 2, 5, 3}, {130, 8, 9, 2}, {3, 4, 5, 16}, {2, 3, 2, 12}, {2, 2, 3, 48}} {
 		n, a, b, c := s[0], s[1], s[2], s[3]
 		opCase{
 			name: fmt.Sprintf("Swap/%v", s), in: []input{{rows: n, cols: a * b * c}},
