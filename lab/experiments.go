@@ -19,6 +19,7 @@ func Experiments() []Experiment {
 		transformedLowRank(),
 		soka(),
 		atp(),
+		universalityLens(),
 		presto(),
 		compositional(),
 		arphmm(),

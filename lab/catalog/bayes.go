@@ -3,7 +3,7 @@ package catalog
 func bayes() []Paper {
 	return []Paper{
 		{
-			Number: 20, Slug: "universality-lens", API: "bayes.Mixture", Verb: "tare fit",
+			Number: 20, Slug: "universality-lens", State: Runs, API: "bayes.Mixture", Verb: "tare fit",
 			Title: "The Universality Lens: Why Even Highly Over-Parametrized Models Learn Well",
 			Claim: "The regret of a Bayesian mixture depends on the prior weight of the hypotheses close to the truth, not on how many there are, so that simple truths are learned from few samples inside an enormous class.",
 			Plan:  Plan{Own: "Exact mixtures over trees, grids and small networks: measured regret against the bound, with many complex hypotheses added; then ensembles drawn by Langevin dynamics on MNIST.", Baselines: "the bound itself, maximum likelihood, the single trained network"},
