@@ -16,8 +16,8 @@ import (
 //	P(s) = γ P_e(s) + (1−γ) Π_c P(cs),   P(s) = P_e(s) at depth D
 //
 // and P at the root is Σ_S w(S) P_S, exactly, where w(S) has a factor 1−γ for each inner node
-// and γ for each leaf above depth D. There are more than 2^(2^(D−1)) trees; one symbol costs D
-// steps. What a tree loses against the best tree in hindsight is bounded by [TreeBound].
+// and γ for each leaf above depth D. There are at least 2^(2^(D−1)) trees; one symbol costs D
+// steps. What the mixture loses against the best tree in hindsight is bounded by [TreeBound].
 //
 // The symbols before a sequence's beginning count as one that is like no other. With code
 // "bits" a symbol is written as ⌈log₂ m⌉ bits, the highest first, and each bit is foretold
@@ -27,7 +27,7 @@ import (
 // Memory: up to one node of 20 + 8m bytes for each symbol and depth; with bits of 36, for
 // each symbol, depth and bit.
 type ContextTree struct {
-	Symbols int     `yaml:"symbols" help:"Size of the alphabet; symbols are 0 up to it."`
+	Symbols int     `yaml:"-"` // size of the alphabet; symbols are 0 up to it
 	Depth   int     `yaml:"depth" help:"Most symbols before the next that may matter." default:"5"`
 	Code    string  `yaml:"code" help:"What a tree foretells: symbols, or bits of them, with a tree for each prefix." default:"symbols"`
 	Alpha   float64 `yaml:"alpha" help:"Dirichlet parameter of every letter at a leaf; ½ is Krichevsky and Trofimov's." default:"0.5"`
@@ -188,10 +188,10 @@ func (f *Contexts) Foretell(symbols []int) ([][]float64, error) {
 // Bits is the mean loss in bits a symbol.
 func (f *Contexts) Bits() float64 { return f.Loss / math.Ln2 / float64(len(f.Losses)) }
 
-// TreeBound is the most, in nats, by which the loss of a mixture with α = ½ exceeds that of
-// one tree with the best distributions in hindsight, on every sequence: −log w(S) for the
-// inner nodes and the leaves above depth D of tree S, and [KTBound] for each leaf's number
-// of symbols.
+// TreeBound is the most, in nats, by which the loss of a mixture of symbols with α = ½ exceeds
+// that of one tree with the best distributions in hindsight, on every sequence: −log w(S) for
+// the inner nodes and the leaves above depth D of tree S, and [KTBound] for each leaf's
+// number of symbols. An inner node has a child for each symbol and one for the beginning.
 func (o *ContextTree) TreeBound(inner, leavesAbove int, visits []int) float64 {
 	b := -float64(inner)*math.Log1p(-o.Stop) - float64(leavesAbove)*math.Log(o.Stop)
 	for _, n := range visits {

@@ -2,8 +2,8 @@
 // Mixtures and ensembles weigh hypotheses by how well they foretold the data: exactly over
 // finite classes, Dirichlet priors and context trees, by Langevin dynamics over networks;
 // their log loss is held against the bound that the weight of the good hypotheses gives.
-// Variational inference fits a distribution that is a program, by the gradient of an
-// objective that is one too.
+// Variational inference, which fits a distribution that is a program by the gradient of an
+// objective that is one too, is package vi in this one's folder.
 //
 // A method is a struct of options whose Fit returns what it learnt as a struct of results.
 // Losses and bounds are in nats, random numbers come from a seed.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"gonum.org/v1/gonum/mat"
 )
@@ -61,7 +62,8 @@ func (o *Mixture) Fit(ctx context.Context, x *mat.Dense, y []int) (*MixtureFit, 
 		return nil, err
 	}
 	k, m := len(logW), o.Class.Outcomes()
-	f := &MixtureFit{Losses: make([]float64, len(y)), Prior: exponentials(logW), Averaged: make([]float64, k), Hypotheses: make([]float64, k), class: o.Class}
+	w := exponentials(logW)
+	f := &MixtureFit{Losses: make([]float64, len(y)), Prior: slices.Clone(w), Weights: w, Averaged: make([]float64, k), Hypotheses: make([]float64, k), class: o.Class}
 	table, joint := make([]float64, k*m), make([]float64, k)
 	for t, outcome := range y {
 		if err := ctx.Err(); err != nil {
@@ -73,16 +75,13 @@ func (o *Mixture) Fit(ctx context.Context, x *mat.Dense, y []int) (*MixtureFit, 
 			if math.IsNaN(p) || p > 1e-9 {
 				return nil, &OutcomeError{t, outcome, fmt.Sprintf("has log probability %g under hypothesis %d, want 0 or less", p, i+1)}
 			}
-			f.Averaged[i] += math.Exp(logW[i]) / float64(len(y))
+			f.Averaged[i] += w[i] / float64(len(y))
 			f.Hypotheses[i] -= p
 			joint[i] = logW[i] + p
 		}
-		evidence := logSumExp(joint)
+		evidence := bayesRule(w, logW, joint)
 		if math.IsInf(evidence, -1) {
 			return nil, &OutcomeError{t, outcome, "is impossible under every hypothesis that is left"}
-		}
-		for i := range logW {
-			logW[i] = joint[i] - evidence
 		}
 		f.Losses[t] = -evidence
 		f.Loss -= evidence
@@ -90,8 +89,26 @@ func (o *Mixture) Fit(ctx context.Context, x *mat.Dense, y []int) (*MixtureFit, 
 			o.Trace(t+1, -evidence)
 		}
 	}
-	f.Weights = exponentials(logW)
 	return f, nil
+}
+
+// bayesRule writes the weights of joint probabilities log w p, and their logarithms, and
+// returns log Σ w p. Each exponential is taken once: they are most of the work.
+func bayesRule(w, logW, joint []float64) float64 {
+	top, sum := slices.Max(joint), 0.0
+	if math.IsInf(top, -1) {
+		return top
+	}
+	for i, v := range joint {
+		w[i] = math.Exp(v - top)
+		sum += w[i]
+	}
+	evidence := top + math.Log(sum)
+	for i, v := range joint {
+		w[i] /= sum
+		logW[i] = v - evidence
+	}
+	return evidence
 }
 
 // start checks what was asked for and returns the logarithms of the prior.
