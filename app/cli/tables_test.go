@@ -26,6 +26,7 @@ func TestFitTables(t *testing.T) {
 		{"anes96.csv", []string{"presto", "--formula", "PID ~ logpopul + selfLR + age + educ + income", "-o", "lambdas=8", "-o", "folds=3"}, 944, true},
 		{"fgl.csv", []string{"partial-correlation", "--formula", ". - RI - type", "-o", "zeros=replace"}, 214, false},
 		{"Soils.csv", []string{"partial-correlation", "--formula", "P + Ca + Mg + K + Na"}, 48, false},
+		{"geyser.csv", []string{"context-tree", "--formula", "eruption"}, 299, false},
 	} {
 		t.Run(c.table, func(t *testing.T) {
 			path, model := filepath.Join(folder, c.table), filepath.Join(t.TempDir(), "model.json")

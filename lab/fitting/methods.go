@@ -16,6 +16,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"tare/engine/nearest"
+	"tare/method/bayes"
 	"tare/method/stats"
 )
 
@@ -48,6 +49,8 @@ func Methods() []Method {
 			func() Options { return newLassoOptions() }, func() Model { return &lassoModel{} }},
 		{"matrix-completion", "robust-matrix-completion", "A low-rank matrix from some of its entries, such as ratings by user and item.", Takes{Response: Number, Columns: Keys},
 			func() Options { return newCompletionOptions() }, func() Model { return &completionModel{} }},
+		{"context-tree", "universality-lens", "What comes next in sequences of symbols, by all context trees at once; rows in the order of time.", Takes{Columns: Keys, Sequence: true},
+			func() Options { return &contextOptions{*bayes.NewContextTree(2)} }, func() Model { return &contextModel{} }},
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 
+	"tare/method/bayes"
 	"tare/method/optimize"
 	"tare/method/stats"
 )
@@ -40,12 +41,12 @@ func settingsOf(v reflect.Value) []Setting {
 
 // UsageErrors are mistakes in what was asked for.
 func UsageErrors() []error {
-	return []error{ErrMethod, ErrFormula, stats.ErrOptions, optimize.ErrOptions}
+	return []error{ErrMethod, ErrFormula, stats.ErrOptions, optimize.ErrOptions, bayes.ErrOptions}
 }
 
 // InputErrors are faults of files.
 func InputErrors() []error {
-	return []error{ErrTable, ErrData, ErrModel, stats.ErrData, optimize.ErrData}
+	return []error{ErrTable, ErrData, ErrModel, stats.ErrData, optimize.ErrData, bayes.ErrData}
 }
 
 // Likeliest names the class of a row that has the largest probability.
