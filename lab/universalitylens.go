@@ -27,17 +27,17 @@ import (
 // is done with one hidden unit (81 networks), 16 coins and depth 3, to see what a larger
 // class adds. The figure is the regret on the networks, in nats, over both truths.
 //
-// Bounds are compared with: that of the weight; counting, which is the logarithm of the
-// number of hypotheses and what the nearest one misses, of trees beside what the true tree's
-// leaves cost, so that what a complex truth adds is judged on networks; and maximum
-// likelihood, which foretells by the likeliest hypothesis so far, of trees by the largest.
+// Beside the bound of the weight stand counting, which is the logarithm of the number of
+// hypotheses and what the nearest one misses, of trees with what the true tree's leaves
+// cost, so that what a complex truth adds is judged on networks; and maximum likelihood,
+// which foretells by the likeliest hypothesis so far, of trees by the largest.
 //
 // On 1,000 digits of 7×7 points the mixture is an ensemble that Langevin dynamics draws from
 // the posterior of 49-32-10 networks, maximum likelihood the single most probable network:
-// the same steps without noise. The prior's deviation and the step are those that were best
-// for each on seed 0, which are the same. Of the single network stands beside it how flat its
-// minimum is: −log of the prior weight near it where the loss grows by no more than 0.05,
-// with the digits' labels and with labels at random.
+// the same steps without noise. The prior's deviation and the step were chosen for each on
+// seed 0, by training digits kept apart, and came out the same. Beside the single network
+// stands how flat its minimum is: −log of the prior weight near it where the loss grows by no
+// more than 0.05, with the digits' labels and with labels at random.
 func universalityLens() Experiment {
 	const mixture, weight, counting, likelihood = "mixture", "weight bound", "counting", "maximum likelihood"
 	rule := []Rule{Beats(mixture, weight), BeatsIn(OfExtra(coinRegret), mixture, weight), BeatsIn(OfExtra(treeRegret), mixture, weight)}
