@@ -1,5 +1,5 @@
 // Package optimize holds solvers for problems of statistics and learning: matrix
-// completion, block coordinate descent, and constrained optimisation. A method is a struct
+// completion, block coordinate descent, constrained and bilevel optimisation. A method is a struct
 // of options whose Fit or Minimize returns what it found as a struct of results;
 // everything is float64, on gonum.
 //
