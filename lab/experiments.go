@@ -6,6 +6,7 @@ func Experiments() []Experiment {
 	return []Experiment{
 		bone(),
 		lift(),
+		boRep(),
 		adalora(),
 		s2ft(),
 		ist(),

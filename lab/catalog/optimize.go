@@ -3,10 +3,10 @@ package catalog
 func optimize() []Paper {
 	return []Paper{
 		{
-			Number: 4, Slug: "bo-rep", API: "optimize.BOREP", Verb: "tare fit",
+			Number: 4, Slug: "bo-rep", State: Runs, API: "optimize.BOREP", Verb: "tare fit",
 			Title: "Bilevel Optimization under Unbounded Smoothness: A New Algorithm and Convergence Analysis",
 			Claim: "Normalised momentum above, and a lower variable that is refined once and then updated only now and then, find an ε-stationary point in O(1/ε⁴) oracle calls even where the upper gradient is not Lipschitz, as with recurrent networks.",
-			Plan:  Plan{Own: "Hyper-representation with a recurrent network, cleaning of noisy labels, and choice of regularisation for sorting text: accuracy against oracle calls and seconds.", Baselines: "StocBiO, MA-SOBA, TTSA, SABA, SUSTAIN and VRBO"},
+			Plan:  Plan{Own: "Hyper-representation with a recurrent network, cleaning of noisy labels, and choice of regularisation for sorting text: accuracy against oracle calls and seconds.", Baselines: "StocBiO, MA-SOBA, TTSA"},
 		},
 		{
 			Number: 28, Slug: "robust-matrix-completion", State: Runs, API: "optimize.MatrixCompletion", Verb: "tare fit",
