@@ -1,7 +1,7 @@
 // Package optimize holds solvers for problems of statistics and learning: matrix
-// completion, block coordinate descent, constrained and bilevel optimisation. A method is a struct
-// of options whose Fit or Minimize returns what it found as a struct of results;
-// everything is float64, on gonum.
+// completion, block coordinate descent, constrained and bilevel optimisation. A method is
+// a struct of options whose Fit or Minimize returns what it found as a struct of results;
+// everything is float64, on gonum, but for what a tape computes.
 //
 // Solvers take a context, stop at a tolerance or at a limit of iterations, and keep a
 // trace. One that stops before its tolerance returns what it reached beside a
