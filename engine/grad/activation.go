@@ -25,6 +25,27 @@ var (
 	sigmoid  = activation{value: kernel.Sigmoid, slope: kernel.SigmoidBackward, fromOutput: true, bend: func(y float64) float64 { return 1 - 2*y }}
 	exp      = activation{value: kernel.Exp, slope: kernel.Mul, fromOutput: true, bend: func(float64) float64 { return 1 }}
 
+	// log(1 + e^x) = max(x, 0) + log(1 + e^−|x|), which does not overflow.
+	softplus = activation{
+		value: func(dst, x []float32) {
+			for i, v := range x {
+				dst[i] = -max(v, -v)
+			}
+			kernel.Exp(dst, dst)
+			for i, v := range x {
+				dst[i] = max(v, 0) + float32(math.Log1p(float64(dst[i])))
+			}
+		},
+		slope: func(dx, dy, x []float32) {
+			kernel.Sigmoid(dx, x)
+			kernel.Mul(dx, dx, dy)
+		},
+		bend: func(x float64) float64 {
+			s := 1 / (1 + math.Exp(-x))
+			return s * (1 - s)
+		},
+	}
+
 	log = activation{
 		value: each(func(x float64) float64 { return math.Log(x) }),
 		slope: func(dx, dy, x []float32) {
@@ -175,6 +196,9 @@ func (tp *Tape) Exp(x *Value) *Value { return tp.activate(x, &exp) }
 
 // Log returns the natural logarithm of x.
 func (tp *Tape) Log(x *Value) *Value { return tp.activate(x, &log) }
+
+// Softplus returns log(1 + e^x).
+func (tp *Tape) Softplus(x *Value) *Value { return tp.activate(x, &softplus) }
 
 // Sqrt returns √x.
 func (tp *Tape) Sqrt(x *Value) *Value { return tp.activate(x, &sqrt) }

@@ -28,6 +28,7 @@ func TestUnary(t *testing.T) {
 		{"Sigmoid", (*grad.Tape).Sigmoid, sigmoid, false},
 		{"Exp", (*grad.Tape).Exp, math.Exp, false},
 		{"Log", (*grad.Tape).Log, math.Log, true},
+		{"Softplus", (*grad.Tape).Softplus, func(x float64) float64 { return math.Log1p(math.Exp(x)) }, false},
 		{"Sqrt", (*grad.Tape).Sqrt, math.Sqrt, true},
 		{"Scale", func(tp *grad.Tape, x *grad.Value) *grad.Value { return tp.Scale(x, -1.5) }, func(x float64) float64 { return -1.5 * x }, false},
 	}
