@@ -21,6 +21,7 @@ func Experiments() []Experiment {
 		soka(),
 		atp(),
 		universalityLens(),
+		programmableVI(),
 		presto(),
 		compositional(),
 		arphmm(),

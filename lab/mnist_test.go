@@ -75,5 +75,10 @@ func TestReaches(t *testing.T) {
 		if v != c.want || len(f) != 1 || f[0].Verdict != c.want || f[0].MeanM != 98 || f[0].MeanB != c.level {
 			t.Errorf("%s at %g: %s, %+v", c.figure.Name, c.level, v, f)
 		}
+		extra := []Measurement{{Extra: map[string]float64{c.figure.Name: 97}}, {Extra: map[string]float64{c.figure.Name: 99}}}
+		own := Figure{"another", "", map[Direction]Direction{Lower: Higher, Higher: Lower}[c.figure.Better]}
+		if v, f := ReachesIn(OfExtra(c.figure), "a", c.level).judge(results{figure: own, quick: c.quick, byArm: map[string][]Measurement{"a": extra}}); v != c.want || f[0].Figure != c.figure {
+			t.Errorf("another figure, %s at %g: %s, %+v", c.figure.Name, c.level, v, f)
+		}
 	}
 }

@@ -17,7 +17,7 @@ const (
 
 // Rule turns measured values into a verdict and says in words, before any run,
 // how it does. Rules are made by [Beats], [BeatsIn], [NotWorse], [NotWorseIn],
-// [Reaches] and [All].
+// [Reaches], [ReachesIn] and [All].
 type Rule interface {
 	// String is the rule in words.
 	String() string
@@ -146,33 +146,44 @@ func (c comparison) judge(r results) (Verdict, []Finding) {
 
 // bar is a level that one arm's mean is to reach.
 type bar struct {
-	arm   string
-	level float64
+	arm    string
+	level  float64
+	reader *Reader // nil: the experiment's own figure
 }
 
 // Reaches is for claims of a level, on the experiment's own figure: supported when the
 // arm's mean is at the level or better, else not supported; mixed in a quick run, which
 // is too short for it.
-func Reaches(arm string, level float64) Rule { return bar{arm, level} }
+func Reaches(arm string, level float64) Rule { return bar{arm: arm, level: level} }
+
+// ReachesIn is [Reaches] on another figure.
+func ReachesIn(r Reader, arm string, level float64) Rule { return bar{arm, level, &r} }
 
 func (b bar) arms() []string { return []string{b.arm} }
 
 func (b bar) String() string { return b.describe(Figure{Name: "the experiment's figure"}) }
 
 func (b bar) describe(own Figure) string {
+	if b.reader != nil {
+		own = b.reader.Figure
+	}
 	return fmt.Sprintf("supported if %s's mean %s is %g or better, not supported if it is not; mixed in a quick run", b.arm, own.Name, b.level)
 }
 
 func (b bar) judge(r results) (Verdict, []Finding) {
-	f := Finding{Figure: r.figure, Method: b.arm, Baseline: "the bar", MeanB: b.level, Verdict: Mixed}
-	v, ok := r.values(b.arm, ofValue(r.figure))
+	rd := ofValue(r.figure)
+	if b.reader != nil {
+		rd = *b.reader
+	}
+	f := Finding{Figure: rd.Figure, Method: b.arm, Baseline: "the bar", MeanB: b.level, Verdict: Mixed}
+	v, ok := r.values(b.arm, rd)
 	if !ok {
 		f.Note = "not judged: some measurements lack this figure"
 		return Mixed, []Finding{f}
 	}
 	f.MeanM, f.StdErr = Mean(v), StdErr(v)
 	f.Gain = f.MeanM - f.MeanB
-	if r.figure.Better == Lower {
+	if rd.Figure.Better == Lower {
 		f.Gain = f.MeanB - f.MeanM
 	}
 	switch {
