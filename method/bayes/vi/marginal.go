@@ -75,7 +75,8 @@ func particles(r *Run, n int) int {
 //
 // over the other particles, of which one draw stands here: unbiased in Density, and with
 // E[1/ŵ | x] = 1/density in Simulate, where the others are those that were drawn.
-// Choice is the gradient strategy of the choice among particles.
+// Choice is the gradient strategy of the choice among particles, which is discrete: Enum,
+// MVD or Reinforce.
 type Normalize struct {
 	Target    Program
 	Proposal  Program

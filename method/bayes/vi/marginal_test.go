@@ -84,6 +84,14 @@ func TestNormalizedGuideGivesIWELBO(t *testing.T) {
 			t.Errorf("gradient %d: %.6f, want %.6f", i, got.grad[i], want.grad[i])
 		}
 	}
+	for _, choice := range []string{"reinforce", "mvd"} {
+		got := of(func(model, guide vi.Program) vi.Objective {
+			return vi.ELBO(model, vi.Normalize{Target: model, Proposal: guide, Particles: 3, Choice: strategies[choice]()})
+		})
+		for i := range want.grad {
+			agrees(t, choice, got.grad[i], math.Hypot(got.gradErr[i], want.gradErr[i]), want.grad[i])
+		}
+	}
 }
 
 // chain draws a ~ N(μ, 1) and x|a ~ N(a, 1), so that x ~ N(μ, √2).

@@ -14,8 +14,9 @@ import (
 //	Enum       Σ p(x) k(x) over all x, exact; for [Finite] ones
 //	MVD        k at the points of a weak derivative; for [Measured] ones
 //
-// Enum and MVD run the rest once a value or phantom, which for MVD is one to three times a
-// column and needs no tape. Enumerated choices after one another multiply.
+// Enum and MVD run the rest once a value or phantom. For MVD that is one to three times a
+// column, or once a class, and needs no gradient. Choices enumerated after one another
+// multiply.
 type Strategy struct {
 	kind     kind
 	baseline Baseline
