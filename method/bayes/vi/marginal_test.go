@@ -51,14 +51,51 @@ func TestDensitiesSumToOne(t *testing.T) {
 	c := func(tp *grad.Tape, v int) vi.Choices { return vi.Choices{"c": constant(tp, float32(v))} }
 	sum("marginal", vi.Marginal{Program: joint, Keep: []string{"c"}, Proposal: guess, Particles: 3}, 3, c)
 
+	sum("normalized", resampled(4), 3, c)
+}
+
+// resampled draws a class by n particles for a target that sums to 2.
+func resampled(n int) vi.Normalize {
 	proposal := vi.Func(func(t *vi.Trace) {
 		t.Sample("c", vi.Categorical{Logits: constant(t.Tape(), 0, 0.2, 0.4)}, vi.Reinforce)
 	})
-	target := vi.Func(func(t *vi.Trace) { // sums to 2
-		x := t.Sample("c", vi.Categorical{Logits: constant(t.Tape(), 1, 0, 0)}, vi.Enum)
-		t.Observe("twice", vi.Normal{Mean: t.Tape().Scale(x, 0), LogScale: constant(t.Tape(), float32(-math.Log(2*math.Sqrt(2*math.Pi))))}, constant(t.Tape(), 0))
+	target := vi.Func(func(t *vi.Trace) {
+		tp := t.Tape()
+		x := t.Sample("c", vi.Categorical{Logits: constant(tp, 2, 0, -1)}, vi.Enum)
+		half := float32(-math.Log(2 * math.Sqrt(2*math.Pi)))
+		t.Observe("twice", vi.Normal{Mean: tp.Scale(x, 0), LogScale: constant(tp, half)}, constant(tp, 0))
 	})
-	sum("normalized", vi.Normalize{Target: target, Proposal: proposal, Particles: 4, Choice: vi.Reinforce}, 3, c)
+	return vi.Normalize{Target: target, Proposal: proposal, Particles: n, Choice: vi.Reinforce}
+}
+
+// What Density says of resampling is how often Simulate draws it, and Simulate's own
+// estimate is unbiased by its inverse.
+func TestNormalizedDensityIsThatOfItsDraws(t *testing.T) {
+	const rows = 20000
+	tp := grad.NewTape(nil)
+	e := vi.Estimator{Tape: tp, Rows: rows, Rand: rand.New(rand.NewPCG(3, 1))}
+	mean := func(o vi.Objective) (m, se float64) {
+		v, err := e.Surrogate(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return meanOf(v.Data, 0, 1)
+	}
+	m, se := mean(func(r *vi.Run) *grad.Value {
+		_, w := resampled(2).Simulate(r)
+		return tp.Exp(tp.Scale(w, -1))
+	})
+	agrees(t, "Σ over classes of p/p", m, se, 3)
+	for class := range 3 {
+		often, a := mean(func(r *vi.Run) *grad.Value {
+			x, _ := resampled(2).Simulate(r)
+			return tp.Slice(vi.OneHot(tp, x["c"], 3), class, class+1)
+		})
+		said, b := mean(func(r *vi.Run) *grad.Value {
+			return tp.Exp(resampled(2).Density(r, vi.Choices{"c": constant(tp, float32(class))}))
+		})
+		agrees(t, "density", said, math.Hypot(a, b), often)
+	}
 }
 
 // A guide that resamples has the ELBO that importance weighting has without it: value by
