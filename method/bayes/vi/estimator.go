@@ -82,7 +82,8 @@ type site struct {
 // explore runs the objective with the first choices replayed and returns the estimate of
 // what follows them. Where only the value is wanted, choices are not differentiated.
 func (s *search) explore(replayed []site, from int, valueOnly bool) *grad.Value {
-	s.spend(1)
+	s.afford(1)
+	s.left--
 	r := &Run{tp: s.Tape, rows: s.Rows, key: s.key, replayed: replayed}
 	cost := s.objective(r)
 	if len(r.sites) < len(replayed) {
@@ -95,9 +96,9 @@ func (s *search) explore(replayed []site, from int, valueOnly bool) *grad.Value 
 	return cost
 }
 
-// spend fails where there are not n runs left.
-func (s *search) spend(n int) {
-	if s.left -= n; s.left < 0 {
+// afford fails where there are not n runs left.
+func (s *search) afford(n int) {
+	if s.left < n {
 		panic(failure{fmt.Errorf("one estimate takes more runs of the objective than allowed: enumerate fewer choices, or raise Runs: %w", ErrSetting)})
 	}
 }
@@ -131,8 +132,7 @@ func (s *search) fold(sites []site, i int, cost *grad.Value, valueOnly bool) *gr
 func (s *search) enumerated(at *site, cost *grad.Value, rest func(raw []float32) *grad.Value) *grad.Value {
 	tp, d := s.Tape, at.dist.(Finite)
 	total := tp.Mul(tp.Exp(at.logp), cost)
-	s.spend(d.Values() - 1) // all or nothing, before the first
-	s.left += d.Values() - 1
+	s.afford(d.Values() - 1)
 	for v := 1; v < d.Values(); v++ {
 		raw := everywhere(d, v, s.Rows, at.dist.Cols())
 		logp := scoreOf(at.addr, at.dist, tp, tp.Const(raw, s.Rows, at.dist.Cols()))
@@ -168,7 +168,7 @@ func (s *search) measured(at *site, cost *grad.Value, rest func(raw []float32) *
 	return cost
 }
 
-// quietly runs f without recording, which it restores also when f fails.
+// quietly runs f without recording. The tape records again also when f fails.
 func (s *search) quietly(f func() *grad.Value) (v *grad.Value) {
 	var err error
 	s.Tape.NoGrad(func() { err = guarded(func() { v = f() }) })
