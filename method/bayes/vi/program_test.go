@@ -91,7 +91,7 @@ func TestStrategiesCompose(t *testing.T) {
 			for _, bit := range []string{"other rows", "enum", "mvd"} {
 				t.Run(fmt.Sprint(class, "/", number, "/", bit), func(t *testing.T) {
 					m := mixture{strategies[class](), strategies[number](), strategies[bit]()}
-					estimateOf(t, 4000, 2, mixtureParams, func(_ *grad.Tape, p []*grad.Value) vi.Objective {
+					estimateOf(t, 2000, 2, mixtureParams, func(_ *grad.Tape, p []*grad.Value) vi.Objective {
 						return vi.ELBO(vi.Func(m.model), m.guide(p))
 					}).agrees(t, value, slope)
 				})
@@ -156,7 +156,7 @@ func TestObjectivesOfOnesOwn(t *testing.T) {
 			if c.exact == nil {
 				exact = m.dreamt
 			}
-			estimateOf(t, 20000, 3, mixtureParams, func(_ *grad.Tape, p []*grad.Value) vi.Objective {
+			estimateOf(t, 8000, 3, mixtureParams, func(_ *grad.Tape, p []*grad.Value) vi.Objective {
 				return c.objective(vi.Func(m.model), m.guide(p))
 			}).agrees(t, exact(at), slopes(exact, at))
 		})
