@@ -21,8 +21,9 @@ import (
 // experiments.
 //
 // Step lengths are the best of one grid on the validation texts with seed 0, for each method
-// and problem; the step of z, or of the series, is that of y. A run whose iterates leave the
-// finite numbers counts with what is left of its classifier.
+// and problem; the step of z, or of the series, is that of y. Steps with which the iterates
+// leave the finite numbers are not chosen; where they do so with a later seed, the run counts
+// with what is left of its classifier.
 func boRep() Experiment {
 	const method = "bo-rep"
 	var arms []Arm
@@ -128,8 +129,8 @@ func (a bilevelArm) run(ctx context.Context, e Env, seed uint64) (Measurement, e
 			return m, err
 		}
 		curve, seconds, err := a.follow(ctx, e, p, &c.Test, steps, seed)
-		if err != nil {
-			return m, fmt.Errorf("%s: %w", task.name, err)
+		if err := unlessDiverged(e, task, steps, err); err != nil {
+			return m, err
 		}
 		accuracy := curve[len(curve)-1].Value
 		switch task.name {
@@ -146,8 +147,21 @@ func (a bilevelArm) run(ctx context.Context, e Env, seed uint64) (Measurement, e
 	return m, nil
 }
 
+// unlessDiverged is nil, and logs it, where a method stopped because its iterates are no longer
+// finite.
+func unlessDiverged(e Env, task bilevelTask, steps bilevelSteps, err error) error {
+	var stopped *optimize.StoppedError
+	if err != nil && !errors.As(err, &stopped) {
+		return fmt.Errorf("%s with steps %g and %g: %w", task.name, steps.X, steps.Y, err)
+	}
+	if err != nil {
+		e.Logf("%s with steps %g and %g: %v", task.name, steps.X, steps.Y, err)
+	}
+	return nil
+}
+
 // follow runs the method until its calls are spent and returns the accuracy on a set as they
-// go, and the seconds that the method took.
+// go, and the seconds that the method took; beside a [optimize.StoppedError] too.
 func (a bilevelArm) follow(ctx context.Context, e Env, p *passages.Problem, s *passages.Set, steps bilevelSteps, seed uint64) (curve []Point, seconds float64, err error) {
 	const points = 8
 	budget := e.Pick(1200, 150)
@@ -166,10 +180,8 @@ func (a bilevelArm) follow(ctx context.Context, e Env, p *passages.Problem, s *p
 	}
 	r, err := a.method(steps, limits).Minimize(ctx, p, x, y)
 	seconds = (time.Since(begun) - watching).Seconds()
-	var stopped *optimize.StoppedError
-	if errors.As(err, &stopped) {
-		e.Logf("steps %g and %g: %v", steps.X, steps.Y, err)
-		curve, err = append(curve, Point{budget, p.Accuracy(s, r.X, r.Y)}), nil
+	if err != nil && r != nil {
+		curve = append(curve, Point{budget, p.Accuracy(s, r.X, r.Y)})
 	}
 	return curve, seconds, err
 }
@@ -194,14 +206,17 @@ func (a bilevelArm) steps(ctx context.Context, e Env, task bilevelTask) (bilevel
 					return best, err
 				}
 				steps := bilevelSteps{eta, gamma}
-				curve, _, err := a.follow(ctx, e, p, &c.Valid, steps, 0)
-				if err != nil {
-					return best, fmt.Errorf("steps %g and %g of %s: %w", eta, gamma, task.name, err)
+				curve, _, stopped := a.follow(ctx, e, p, &c.Valid, steps, 0)
+				if err := unlessDiverged(e, task, steps, stopped); err != nil {
+					return best, err
 				}
-				if v := curve[len(curve)-1].Value; v > most {
+				if v := curve[len(curve)-1].Value; stopped == nil && v > most {
 					best, most = steps, v
 				}
 			}
+		}
+		if math.IsInf(most, -1) {
+			return best, fmt.Errorf("%s: no steps of %v and %v stay finite: %w", task.name, upper, lower, ErrNotFinite)
 		}
 		e.Logf("steps %g and %g for %s, %.3f on the validation texts", best.X, best.Y, task.name, most)
 		return best, nil
