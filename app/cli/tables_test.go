@@ -27,6 +27,9 @@ func TestFitTables(t *testing.T) {
 		{"fgl.csv", []string{"partial-correlation", "--formula", ". - RI - type", "-o", "zeros=replace"}, 214, false},
 		{"Soils.csv", []string{"partial-correlation", "--formula", "P + Ca + Mg + K + Na"}, 48, false},
 		{"geyser.csv", []string{"context-tree", "--formula", "eruption"}, 299, false},
+		{"geyser.csv", []string{"arphmm", "--formula", "waiting + duration", "-o", "states=2", "-o", "order=1"}, 299, false},
+		{"Soils.csv", []string{"lasso", "--formula", "pH ~ . - Group - Block - Gp"}, 48, true},
+		{"InstEval.csv", []string{"matrix-completion", "--formula", "y ~ s + d"}, 73421, true},
 	} {
 		t.Run(c.table, func(t *testing.T) {
 			path, model := filepath.Join(folder, c.table), filepath.Join(t.TempDir(), "model.json")
