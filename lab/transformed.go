@@ -22,7 +22,11 @@ func transformedLowRank() Experiment {
 		Seeds:  5, QuickSeeds: 1,
 	}
 	for _, budgets := range transformedArms() {
-		x.Arms = append(x.Arms, budgets[0].with(fitPart(budgets...), subjectPart(budgets[0])))
+		arm := budgets[0].with(fitPart(budgets...), subjectPart(budgets[0]))
+		if arm.Name != "transformed" && arm.Name != "lora" {
+			arm = textOnly(arm)
+		}
+		x.Arms = append(x.Arms, arm)
 	}
 	x.Rule = All(
 		BeatsIn(OfExtra(fitErrors[0]), "transformed", "lora"), BeatsIn(OfExtra(fitErrors[1]), "transformed", "lora"), BeatsIn(OfExtra(fitErrors[2]), "transformed", "lora"),

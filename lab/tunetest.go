@@ -327,11 +327,17 @@ func arms(list ...tuneArm) []Arm {
 // that the word problems, where arms hardly differ, would tell nothing more of.
 func textArms(list ...tuneArm) []Arm {
 	out := arms(list...)
-	for i, a := range list {
-		out[i].Run = func(ctx context.Context, e Env, seed uint64) (Measurement, error) {
-			e.textOnly = true
-			return a.run(ctx, e, seed)
-		}
+	for i := range out {
+		out[i] = textOnly(out[i])
 	}
 	return out
+}
+
+func textOnly(a Arm) Arm {
+	run := a.Run
+	a.Run = func(ctx context.Context, e Env, seed uint64) (Measurement, error) {
+		e.textOnly = true
+		return run(ctx, e, seed)
+	}
+	return a
 }

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync"
 
 	"tare/engine/grad"
 	"tare/engine/tensor"
@@ -75,6 +76,39 @@ func (g *ring) apply(tp *grad.Tape, x *grad.Value) *grad.Value {
 		done *= g.outs[k]
 	}
 	return tp.Reshape(z, n, done/g.closing)
+}
+
+// builtUpTo is the largest dimension at which a ring's matrix is built for many rows: the
+// mode products of a row mostly move memory, ρ³ times the row, and pass the cost of the
+// matrix's product with it at about a thousand.
+const builtUpTo = 512
+
+// times returns M x for each row x, as apply does. Many rows of a small dimension are
+// multiplied by M itself, which the mode products of the unit vectors give. Nothing but x
+// is kept for the backward pass.
+func (g *ring) times(tp *grad.Tape, x *grad.Value) *grad.Value {
+	in := x.Cols
+	if x.Rows <= in || in > builtUpTo {
+		return tp.Checkpoint(x, g.apply)
+	}
+	unit, ok := units.Load(in)
+	if !ok {
+		unit, _ = units.LoadOrStore(in, unitVectors(in))
+	}
+	return tp.Checkpoint(x, func(tp *grad.Tape, x *grad.Value) *grad.Value {
+		return tp.MatMul(x, g.apply(tp, tp.Const(unit.([]float32), in, in)), false, false)
+	})
+}
+
+var units sync.Map // the unit vectors of each small dimension
+
+// unitVectors returns those of n dimensions, one below another.
+func unitVectors(n int) []float32 {
+	rows := make([]float32, n*n)
+	for i := range n {
+		rows[i*n+i] = 1
+	}
+	return rows
 }
 
 func (g *ring) params() []*grad.Param { return g.cores }

@@ -22,8 +22,9 @@ import (
 // T = I + a tensor ring, see ring.go, is full and dense with few entries: the turned
 // weight comes near the wanted one, and what is left for R has a lower rank. The backward
 // pass computes a ring's products again, so that it keeps nothing but x. R is s·B A
-// as in LoRA, or a ring of its own. Both rings start at zero. T is never built, but for
-// merging. Further transforms and residuals make other methods special cases:
+// as in LoRA, or a ring of its own. Both rings start at zero. T is built for merging, and
+// where there are more rows than a small dimension has entries. Further transforms and
+// residuals make other methods special cases:
 //
 //	none, lowrank       LoRA
 //	magnitude, lowrank  DoRA, whose transform scales the outputs to lengths of their own
@@ -232,7 +233,7 @@ type transform interface {
 type nearIdentity struct{ *ring }
 
 func (t nearIdentity) turn(tp *grad.Tape, x *grad.Value) *grad.Value {
-	return tp.AddTo(x, tp.Checkpoint(x, t.apply))
+	return tp.AddTo(x, t.times(tp, x))
 }
 
 // blockRotation is T = diag(Q_1, …) with Q the Cayley map of a skew-symmetric K.
@@ -269,14 +270,10 @@ func (w *turnedWeight) matrix() *tensor.Tensor {
 
 // columns returns f of the unit vectors, one a row: the transpose of f's matrix.
 func columns(in int, f func(tp *grad.Tape, x *grad.Value) *grad.Value) *tensor.Tensor {
-	unit := make([]float32, in*in)
-	for i := range in {
-		unit[i*in+i] = 1
-	}
 	var t *tensor.Tensor
 	tp := grad.NewTape(nil)
 	tp.NoGrad(func() {
-		y := f(tp, tp.Const(unit, in, in))
+		y := f(tp, tp.Const(unitVectors(in), in, in))
 		t = tensor.FromF32(slices.Clone(y.Data), y.Rows, y.Cols)
 	})
 	tp.Reset()
@@ -337,7 +334,7 @@ type ringResidual struct {
 func (w *ringResidual) Dims() (out, in int) { return w.base.Dims() }
 
 func (w *ringResidual) Apply(tp *grad.Tape, x *grad.Value) *grad.Value {
-	return tp.AddTo(tp.Checkpoint(x, w.apply), w.base.Apply(tp, x))
+	return tp.AddTo(w.times(tp, x), w.base.Apply(tp, x))
 }
 
 func (w *ringResidual) Dense(dst *tensor.Tensor) error {

@@ -3,6 +3,7 @@ package adapt
 import (
 	"context"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -153,6 +154,62 @@ func TestRingIsTheSumOverItsBonds(t *testing.T) {
 		}
 		if dist := distance(columns(in, g.apply).F32(), want); dist > 1e-6 {
 			t.Errorf("%v from %v: differs by %g", c.outs, c.ins, dist)
+		}
+	}
+}
+
+// Many rows are multiplied by the ring's matrix, few run through its cores one by one:
+// values and gradients of both are the same.
+func TestManyRowsOfARingAreAsFew(t *testing.T) {
+	for _, c := range []struct{ outs, ins []int }{{[]int{2, 3, 2}, []int{3, 2, 2}}, {[]int{3, 2}, []int{2, 5}}} {
+		g := newRing("ring.", c.outs, c.ins, 2, 2, 3)
+		rng := rand.New(rand.NewPCG(4, 4))
+		for _, core := range g.cores {
+			for i := range core.Value.F32() {
+				core.Value.F32()[i] = float32(rng.NormFloat64())
+			}
+		}
+		in := 1
+		for _, i := range c.ins {
+			in *= i
+		}
+		rows := 3 * in
+		x := make([]float32, rows*in)
+		for i := range x {
+			x[i] = float32(rng.NormFloat64())
+		}
+		// run returns Σ y² and its gradients in blocks of some rows at a time.
+		run := func(block int) (sum float64, grads [][]float32) {
+			grads = make([][]float32, len(g.cores))
+			for lo := 0; lo < rows; lo += block {
+				tp := grad.NewTape(nil)
+				y := g.times(tp, tp.Const(x[lo*in:(lo+block)*in], block, in))
+				loss := tp.Sum(tp.Mul(y, y))
+				sum += float64(loss.Data[0])
+				if err := tp.Backward(loss, func(p *grad.Param, d *tensor.Tensor) error {
+					at := slices.Index(g.cores, p)
+					if grads[at] == nil {
+						grads[at] = make([]float32, d.Len())
+					}
+					for i, v := range d.F32() {
+						grads[at][i] += v
+					}
+					return nil
+				}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return sum, grads
+		}
+		many, manyGrads := run(rows)
+		few, fewGrads := run(in / 2)
+		if math.Abs(many-few) > 1e-5*few {
+			t.Errorf("%v from %v: %g of all rows, %g of few at a time", c.outs, c.ins, many, few)
+		}
+		for k := range g.cores {
+			if dist := distance(manyGrads[k], fewGrads[k]); dist > 1e-5 {
+				t.Errorf("%v from %v: gradients of core %d differ by %g", c.outs, c.ins, k+1, dist)
+			}
 		}
 	}
 }
