@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 
 	"tare/engine/tensor"
 	"tare/engine/tensor/kernel"
@@ -18,81 +17,73 @@ var ErrWeights = errors.New("weights sum to zero")
 //
 //	out = Σ wᵢ θᵢ / Σ wᵢ
 //
-// weight is each model's wᵢ; with normalize = 0 the division is left out.
+// weight is each model's wᵢ; with normalize off the division is left out. The order of
+// operations is mergekit's, products and sums fused.
 func Linear(in *Input) error {
-	weights, err := weights(in, 1)
-	if err != nil {
-		return err
+	w, sum := weights(in.Params)
+	if !in.Global.on("normalize") {
+		sum = 1
 	}
-	combine(in.Out, weights, in.Models)
+	combine(in.Out.F32(), w, sum, in.Models)
 	return nil
 }
 
-// TaskArithmetic adds scaled task vectors to the base (Ilharco et al. 2023,
-// arXiv:2212.04089):
-//
-//	out = θ_base + λ Σ wᵢ (θᵢ − θ_base)
-//
-// weight is each model's wᵢ, lambda the common scale, and normalize divides by Σ wᵢ.
-func TaskArithmetic(in *Input) error {
-	weights, err := weights(in, 0)
-	if err != nil {
-		return err
+// canNormalize refuses weights that have no sum to divide by.
+func canNormalize(models []Params, global Params) error {
+	if _, sum := weights(models); global.on("normalize") && math.Abs(float64(sum)) < 1e-8 {
+		return fmt.Errorf("%w, so they cannot be normalised; set normalize: false or change them", ErrWeights)
 	}
-	lambda := float32(in.Global.Get("lambda", 1))
-	var sum float32
-	for i := range weights {
-		weights[i] *= lambda
-		sum += weights[i]
-	}
-	combine(in.Out, append(weights, 1-sum), append(slices.Clone(in.Models), in.Base))
 	return nil
 }
 
-// combine sets out = Σ wᵢ θᵢ. Models of weight zero are left out and the sum begins
-// with its first term, so that weight one on a single model gives its very bits.
-func combine(out *tensor.Tensor, w []float32, models []*tensor.Tensor) {
-	dst := out.F32()
-	kernel.Parallel(len(dst), 1<<14, func(lo, hi int) {
+// weights returns the models' weights and their sum.
+func weights(params []Params) (w []float32, sum float32) {
+	w = make([]float32, len(params))
+	for i, p := range params {
+		w[i] = float32(p["weight"])
+		sum += w[i]
+	}
+	return w, sum
+}
+
+// combine sets out = Σ wᵢ θᵢ / d. Models of weight zero are left out and the sum
+// begins with its first term, so that weight one on a single model gives its very bits.
+func combine(out []float32, w []float32, d float32, models []*tensor.Tensor) {
+	fraction, _ := math.Frexp(math.Abs(float64(d)))
+	exact := fraction == 0.5 // d is a power of two: a product gives what the quotient is
+	spans(len(out), func(lo, hi int) {
+		dst := out[lo:hi]
 		first := true
 		for i, m := range models {
 			switch {
 			case w[i] == 0:
 			case first:
-				copy(dst[lo:hi], m.F32()[lo:hi])
-				kernel.Scale(w[i], dst[lo:hi])
+				copy(dst, m.F32()[lo:hi])
+				if w[i] != 1 {
+					kernel.Scale(w[i], dst)
+				}
 				first = false
 			default:
-				kernel.Axpy(w[i], m.F32()[lo:hi], dst[lo:hi])
+				kernel.Axpy(w[i], m.F32()[lo:hi], dst)
 			}
 		}
-		if first {
-			clear(dst[lo:hi])
+		switch {
+		case first:
+			clear(dst)
+		case d == 1:
+		case exact:
+			kernel.Scale(1/d, dst)
+		default:
+			for i := range dst {
+				dst[i] /= d
+			}
 		}
 	})
 }
 
-// weights returns the models' weights, divided by their sum when the recipe's
-// normalize, whose standard value is given, is on.
-func weights(in *Input, normalize float64) ([]float32, error) {
-	w := make([]float32, len(in.Models))
-	var sum float64
-	for i, p := range in.Params {
-		v := p.Get("weight", 1)
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return nil, fmt.Errorf("merge: %s: weight of model %d is %g", in.Name, i+1, v)
-		}
-		w[i] = float32(v)
-		sum += v
-	}
-	if in.Global.Get("normalize", normalize) == 0 {
-		return w, nil
-	}
-	if math.Abs(sum) < 1e-8 {
-		return nil, fmt.Errorf("merge: %s: %w, so they cannot be normalised; set normalize: false or change them", in.Name, ErrWeights)
-	}
-	for i := range w {
-		w[i] /= float32(sum)
-	}
-	return w, nil
+// Passthrough takes a tensor over, times its scale: models are built of others'
+// layers this way.
+func Passthrough(in *Input) error {
+	combine(in.Out.F32(), []float32{float32(in.Params[0]["scale"])}, 1, in.Models[:1])
+	return nil
 }

@@ -3,6 +3,7 @@ package merge
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,20 +15,46 @@ var ErrRecipe = errors.New("invalid recipe")
 // Recipe says what is merged and how: mergekit's YAML as a value.
 type Recipe struct {
 	Method     Method
-	Models     []Source
-	Base       string             // path of the base model; empty for none
+	Slices     []Slice            // one of whole models where the recipe lists models
+	Base       string             // the base model; empty for none
 	Parameters map[string]Setting // for all models, and those of the whole merge
-	DType      string             // stored type, a safetensors name; empty keeps the first model's
+	DType      string             // stored type, a safetensors name; empty keeps that of the inputs
 	OutDType   string             // stored type where it differs from DType
-	Tokenizer  string             // "", "base" or the path of the model whose tokenizer is kept
-	Text       string             // the recipe as it was written
-	Dir        string             // folder that relative paths start from
+	Tokenizer  Tokenizer
+	Chat       string // chat template: "", "auto", the name of a known one or its text
+	Text       string // the recipe as it was written
+	Dir        string // folder that relative paths start from
 }
 
-// Source is one model of a recipe with its own parameters.
+// Slice is a run of layers of the merged model.
+type Slice struct {
+	Sources    []Source
+	Base       string // instead of the recipe's
+	Parameters map[string]Setting
+}
+
+// Source is one model of a slice with its own parameters. Its model is a folder, or a
+// folder and that of an adapter with a plus sign between them.
 type Source struct {
 	Model      string
+	Layers     *[2]int // from, and up to without; nil for all
 	Parameters map[string]Setting
+}
+
+// Tokenizer says whose tokenizer the merged model has.
+type Tokenizer struct {
+	Source   string // "" (the base's, embeddings as they are), "base", "union" or a model
+	Tokens   []TokenRule
+	Multiple int // rows of embeddings are padded to a multiple of it with their mean; 0 for no padding
+}
+
+// TokenRule says where the embedding of one token comes from.
+type TokenRule struct {
+	Token string
+	Model string // whose embedding; empty for zeros
+	Of    string // of this token there; empty for the same
+	ID    int    // or of this row, where not negative
+	Force bool   // in all models, also those that have the token
 }
 
 // Setting is a parameter's value: the first rule that matches the tensor's name.
@@ -73,30 +100,66 @@ func (s Setting) At(tensor string, t float64) (float64, bool) {
 	return 0, false
 }
 
-// params evaluates the recipe for one tensor: what each model's settings say, else
-// what the common ones say, else nothing, so that the method's standard holds.
-func (r *Recipe) params(tensor string, t float64) (models []Params, global Params) {
-	models, global = make([]Params, len(r.Models)), Params{}
+// base returns the base model of a slice.
+func (r *Recipe) base(s *Slice) string {
+	if s.Base != "" {
+		return s.Base
+	}
+	return r.Base
+}
+
+// params evaluates the recipe for one tensor, named as each source names it: what a
+// source says of a parameter, else what its slice does, else the recipe, else the
+// method's standard.
+func (r *Recipe) params(s *Slice, tensor string, sources []*Source, names []string, t float64) (models []Params, global Params, err error) {
+	models, global = make([]Params, len(sources)), Params{}
 	for i := range models {
 		models[i] = Params{}
 	}
-	for name, byModel := range r.Method.Known {
-		common, isSet := r.Parameters[name].At(tensor, t)
-		if !byModel {
-			if isSet {
-				global[name] = common
+	for _, p := range r.Method.Params {
+		if !p.ByModel {
+			global[p.Name], err = p.value(tensor, t, s.Parameters, r.Parameters)
+			if err != nil {
+				return nil, nil, err
 			}
 			continue
 		}
-		for i, m := range r.Models {
-			if v, ok := m.Parameters[name].At(tensor, t); ok {
-				models[i][name] = v
-			} else if isSet {
-				models[i][name] = common
+		for i, source := range sources {
+			models[i][p.Name], err = p.value(names[i], t, source.Parameters, s.Parameters, r.Parameters)
+			if err != nil {
+				return nil, nil, fmt.Errorf("%w, for model %s", err, source.Model)
 			}
 		}
 	}
-	return models, global
+	if r.Method.Check != nil {
+		if err := r.Method.Check(models, global); err != nil {
+			return nil, nil, fmt.Errorf("merge: %s: %w", tensor, err)
+		}
+	}
+	return models, global, nil
+}
+
+// value returns what the first of the settings that speaks of the tensor says.
+func (p Param) value(tensor string, t float64, settings ...map[string]Setting) (float64, error) {
+	for _, s := range settings {
+		v, ok := s[p.Name].At(tensor, t)
+		switch {
+		case !ok:
+		case v < p.Min || v > p.Max:
+			return 0, fmt.Errorf("merge: %w: %s: %s is %g, want %g to %g", ErrRecipe, tensor, p.Name, v, p.Min, p.Max)
+		default:
+			return v, nil
+		}
+	}
+	if math.IsNaN(p.Standard) {
+		return 0, fmt.Errorf("merge: %w: %s: no value of %s (%s)", ErrRecipe, tensor, p.Name, p.About)
+	}
+	return p.Standard, nil
+}
+
+// sameModel reports whether two texts name one model.
+func sameModel(a, b string) bool {
+	return a == b || a != "" && b != "" && filepath.Clean(a) == filepath.Clean(b)
 }
 
 // resolve returns the place of a model on disk.
@@ -105,62 +168,4 @@ func (r *Recipe) resolve(model string) string {
 		return filepath.Clean(model)
 	}
 	return filepath.Join(r.Dir, model)
-}
-
-// depths gives every tensor its place between the first layer, 0, and the last, 1.
-// The layer is the first number among the parts of its name, counted within the
-// tensors that share what stands before it; a lone layer lies at 1. Outside the
-// layers, embeddings lie at 0 and all else at 1.
-func depths(names []string) map[string]float64 {
-	last := map[string]int{}
-	for _, name := range names {
-		if stack, layer, ok := layerOf(name); ok {
-			last[stack] = max(last[stack], layer)
-		}
-	}
-	t := make(map[string]float64, len(names))
-	for _, name := range names {
-		stack, layer, ok := layerOf(name)
-		switch {
-		case ok && last[stack] > 0:
-			t[name] = float64(layer) / float64(last[stack])
-		case !ok && isEmbedding(name):
-			t[name] = 0
-		default:
-			t[name] = 1
-		}
-	}
-	return t
-}
-
-// layerOf cuts model.layers.7.mlp.weight into model.layers and 7.
-func layerOf(name string) (stack string, layer int, ok bool) {
-	const most = 6 // digits of a layer's number
-	start := 0
-	for part := range strings.SplitSeq(name, ".") {
-		if n, isNumber := number(part); isNumber && len(part) <= most {
-			return name[:start], n, true
-		}
-		start += len(part) + 1
-	}
-	return "", 0, false
-}
-
-func number(s string) (n int, ok bool) {
-	for _, c := range []byte(s) {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		n = n*10 + int(c-'0')
-	}
-	return n, s != ""
-}
-
-func isEmbedding(name string) bool {
-	for _, word := range []string{"embed", "wte", "wpe", "shared"} {
-		if strings.Contains(name, word) {
-			return true
-		}
-	}
-	return false
 }

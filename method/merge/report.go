@@ -6,10 +6,8 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -77,7 +75,7 @@ func (m *merger) report() (Report, error) {
 		if err != nil {
 			return r, err
 		}
-		described.Base = in == m.base
+		described.Base = m.recipe.Method.Base != BaseIsModel && sameModel(in.name, m.recipe.Base)
 		r.Inputs = append(r.Inputs, described)
 	}
 	return r, nil
@@ -137,10 +135,10 @@ func (m *merger) provenance(r Report) ([]byte, error) {
 }
 
 // card is the model card of the merged model.
-func (m *merger) card(name string, r Report) []byte {
+func (m *merger) card(r Report) []byte {
 	var b bytes.Buffer
 	fmt.Fprint(&b, "---\ntags:\n- merge\n---\n")
-	fmt.Fprintf(&b, "# %s\n\nMerged by Tare with the method `%s`, computed in float32.\n\n", name, r.Method)
+	fmt.Fprintf(&b, "# %s\n\nMerged by Tare with the method `%s`, computed in float32.\n\n", filepath.Base(m.out), r.Method)
 	fmt.Fprint(&b, "| model | role | tensors | bytes |\n|---|---|---:|---:|\n")
 	for _, in := range r.Inputs {
 		role := "merged"
@@ -215,12 +213,20 @@ func fields(in *input) (map[string]any, error) {
 
 var torchNames = map[tensor.DType]string{tensor.F32: "float32", tensor.F16: "float16", tensor.BF16: "bfloat16"}
 
-// config returns the lead's config.json, its type of weights set to the merge's
-// where all weights have one.
+// config returns the lead's config.json with what the merge makes different: the type
+// of weights where all have one, the number of layers and of tokens.
 func (m *merger) config() ([]byte, error) {
 	f, err := fields(m.lead)
 	if err != nil || f == nil {
 		return nil, err
+	}
+	changed := false
+	set := func(v any, keys ...string) {
+		for _, key := range keys {
+			if old, ok := f[key]; ok && fmt.Sprint(old) != fmt.Sprint(v) {
+				f[key], changed = v, true
+			}
+		}
 	}
 	var stored []tensor.DType
 	for _, j := range m.jobs {
@@ -228,14 +234,23 @@ func (m *merger) config() ([]byte, error) {
 			stored = append(stored, j.stored)
 		}
 	}
-	if len(stored) != 1 {
-		return m.lead.Config, nil
+	if len(stored) == 1 {
+		set(torchNames[stored[0]], "torch_dtype", "dtype")
 	}
-	changed := false
-	for _, key := range []string{"torch_dtype", "dtype"} {
-		if old, ok := f[key]; ok && old != torchNames[stored[0]] {
-			f[key] = torchNames[stored[0]]
-			changed = true
+	if m.align != nil {
+		set(m.align.rows, "vocab_size")
+	}
+	if m.recipe.Slices[0].Sources[0].Layers != nil {
+		n, kinds := 0, []any(nil)
+		own, _ := f["layer_types"].([]any)
+		for _, s := range m.recipe.Slices {
+			from := s.Sources[0].Layers
+			n += from[1] - from[0]
+			kinds = append(kinds, own[min(from[0], len(own)):min(from[1], len(own))]...)
+		}
+		set(n, "num_hidden_layers", "n_layer", "num_layers")
+		if len(kinds) == n {
+			set(kinds, "layer_types")
 		}
 	}
 	if !changed {
@@ -243,67 +258,4 @@ func (m *merger) config() ([]byte, error) {
 	}
 	data, err := json.MarshalIndent(f, "", "  ")
 	return append(data, '\n'), err
-}
-
-// tokenizerFrom returns the model whose tokenizer is kept.
-func (m *merger) tokenizerFrom() *input {
-	if name := m.recipe.Tokenizer; name != "" && name != "base" {
-		path := m.recipe.resolve(name)
-		for _, in := range m.opened {
-			if in.path == path {
-				return in
-			}
-		}
-	}
-	return m.lead
-}
-
-// checkTokenizers compares the vocabularies: rows of embeddings are merged by their
-// number, so that one number must be one token in all models. A recipe that names
-// no tokenizer is warned only, as mergekit keeps silent there.
-func (m *merger) checkTokenizers() error {
-	kept := m.tokenizerFrom()
-	want, err := vocabulary(kept)
-	if err != nil || want == nil {
-		return err
-	}
-	for _, in := range m.opened {
-		own, err := vocabulary(in)
-		if err != nil {
-			return err
-		}
-		if own == nil || reflect.DeepEqual(own, want) {
-			continue
-		}
-		if m.recipe.Tokenizer != "" {
-			return fmt.Errorf("merge: %w: the vocabularies of %s and %s differ, and rows of embeddings cannot be reordered to fit; use models of one tokenizer", ErrMismatch, kept.name, in.name)
-		}
-		m.warnings = append(m.warnings, fmt.Sprintf("the vocabularies of %s and %s differ; embeddings are merged row by row all the same", kept.name, in.name))
-	}
-	return nil
-}
-
-// vocabulary returns what tokenizer.json says of tokens and their numbers, nil where
-// there is none.
-func vocabulary(in *input) (any, error) {
-	data, err := in.Read("tokenizer.json")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var f struct {
-		Model struct {
-			Vocab any `json:"vocab"`
-		} `json:"model"`
-		Added []struct {
-			ID      int    `json:"id"`
-			Content string `json:"content"`
-		} `json:"added_tokens"`
-	}
-	if err := json.Unmarshal(data, &f); err != nil {
-		return nil, fmt.Errorf("merge: model %s: tokenizer.json: %w", in.name, err)
-	}
-	return f, nil
 }

@@ -13,15 +13,10 @@ import (
 	"tare/engine/tensor/kernel"
 )
 
-// grain is how many elements a thread converts at a time: they stay in its cache.
-const grain = 1 << 14
-
-// piece is a part of one tensor that is merged at once: whole rows where a row fits
-// the buffers, a part of one row where it does not.
+// piece is a part of one tensor that is merged at once.
 type piece struct {
 	job    *job
 	off, n int
-	shape  []int
 }
 
 // slot holds the inputs of a piece, converted to f32.
@@ -68,26 +63,18 @@ func (m *merger) narrow() bool {
 	return slices.ContainsFunc(m.jobs, func(j job) bool { return !j.copied && j.stored != tensor.F32 })
 }
 
-// read fills free slots with the pieces in their order.
+// read fills free slots with the pieces in their order, each tensor measured before
+// its first where the method asks for it.
 func (m *merger) read(ctx context.Context, free <-chan *slot, ready chan<- *slot) error {
-	inputs := m.models
-	if m.base != nil {
-		inputs = append([]*input{m.base}, m.models...)
-	}
 	for i := range m.jobs {
 		j := &m.jobs[i]
 		if j.copied {
 			continue
 		}
-		tensors := make([]*tensor.Tensor, len(inputs))
-		for k, in := range inputs {
-			t, err := in.Tensor(j.name)
-			if err != nil {
-				return fmt.Errorf("merge: model %s: %w", in.name, err)
-			}
-			tensors[k] = t
+		t, err := m.tensor(j)
+		if err != nil {
+			return err
 		}
-		params, global := m.recipe.params(j.name, j.depth)
 		for p := range m.pieces(j) {
 			var s *slot
 			select {
@@ -95,12 +82,13 @@ func (m *merger) read(ctx context.Context, free <-chan *slot, ready chan<- *slot
 			case <-ctx.Done():
 				return nil
 			}
-			if err := s.fill(p, inputs, tensors); err != nil {
-				return err
+			if p.off == 0 && m.recipe.Method.Measure != nil {
+				if err := t.measure(ctx, s); err != nil {
+					return err
+				}
 			}
-			s.in.Params, s.in.Global = params, global
-			if s.in.Base = nil; m.base != nil {
-				s.in.Base, s.in.Models = s.in.Models[0], s.in.Models[1:]
+			if err := t.fill(s, p); err != nil {
+				return err
 			}
 			select {
 			case ready <- s:
@@ -112,64 +100,95 @@ func (m *merger) read(ctx context.Context, free <-chan *slot, ready chan<- *slot
 	return nil
 }
 
-// pieces cuts a tensor.
-func (m *merger) pieces(j *job) func(yield func(piece) bool) {
-	return func(yield func(piece) bool) {
-		row, rest := 1, []int(nil)
-		if len(j.shape) > 1 && j.shape[0] > 0 {
-			row, rest = j.n/j.shape[0], j.shape[1:]
-		}
-		step := m.piece
-		if row > 0 && row <= m.piece {
-			step = m.piece / row * row
-		}
-		for off := 0; off < j.n; off += step {
-			p := piece{job: j, off: off, n: min(step, j.n-off)}
-			switch {
-			case p.n == j.n:
-				p.shape = j.shape
-			case row <= m.piece:
-				p.shape = append([]int{p.n / row}, rest...)
-			default:
-				p.shape = []int{p.n}
-			}
-			if !yield(p) {
-				return
-			}
-		}
-	}
+// opened is a job's tensor in all models, ready to be read.
+type opened struct {
+	m        *merger
+	job      *job
+	versions []*version
+	views    []view
+	found    any
 }
 
-// fill converts the inputs' piece and refuses NaN and Inf.
-func (s *slot) fill(p piece, inputs []*input, tensors []*tensor.Tensor) error {
-	s.piece = p
-	s.in = Input{Name: p.job.name}
-	if s.buffers == nil {
-		s.buffers = make([][]float32, len(inputs))
+func (m *merger) tensor(j *job) (*opened, error) {
+	t := &opened{m: m, job: j, versions: j.all()}
+	of := map[*version]view{}
+	for _, v := range t.versions {
+		own, err := v.view(of)
+		if err != nil {
+			return nil, err
+		}
+		t.views = append(t.views, own)
 	}
-	for i, t := range tensors {
-		values, bad := s.values(i, t, p)
+	return t, nil
+}
+
+// measure lets the method look at the whole tensor, through a slot's buffers.
+func (t *opened) measure(ctx context.Context, s *slot) error {
+	w := &Whole{Input: t.input(), HasBase: t.job.base != nil}
+	w.Each = func(see func(*Input) error) error {
+		for p := range t.m.pieces(t.job) {
+			if ctx.Err() != nil {
+				return nil // the other side knows why
+			}
+			if err := t.fill(s, p); err != nil {
+				return err
+			}
+			if err := see(&s.in); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var err error
+	t.found, err = t.m.recipe.Method.Measure(w)
+	return err
+}
+
+// input is what a method is told of all pieces.
+func (t *opened) input() Input {
+	return Input{Name: t.job.name, Shape: t.job.shape, Params: t.job.params, Global: t.job.global, Seed: t.m.o.Seed, Found: t.found}
+}
+
+// fill converts the inputs' piece and refuses NaN and Inf. A piece that the slot holds
+// already is not read again.
+func (t *opened) fill(s *slot, p piece) error {
+	if s.piece == p {
+		s.in.Found = t.found
+		return nil
+	}
+	s.piece, s.in = p, t.input()
+	s.in.Off = p.off
+	for i, v := range t.views {
+		if len(s.buffers) <= i {
+			s.buffers = append(s.buffers, nil)
+		}
+		values, bad := s.values(i, v, p)
 		if bad >= 0 {
 			return fmt.Errorf("merge: %w: model %s, tensor %q: %g at index %d",
-				checkpoint.ErrNonFinite, inputs[i].name, p.job.name, values[bad], p.off+bad)
+				checkpoint.ErrNonFinite, t.versions[i].in.name, t.versions[i].tensor, values[bad], p.off+bad)
 		}
-		s.in.Models = append(s.in.Models, tensor.FromF32(values, p.shape...))
+		x := tensor.FromF32(values, p.n)
+		if i == 0 && t.job.base != nil {
+			s.in.Base = x
+		} else {
+			s.in.Models = append(s.in.Models, x)
+		}
 	}
 	return nil
 }
 
 // values returns the piece of input i as f32, in place where it is stored so, and
 // the index of the first NaN or Inf in it, or -1.
-func (s *slot) values(i int, t *tensor.Tensor, p piece) ([]float32, int) {
-	if t.DType() == tensor.F32 {
-		v := t.F32()[p.off : p.off+p.n]
+func (s *slot) values(i int, from view, p piece) ([]float32, int) {
+	if all := direct(from); all != nil {
+		v := all[p.off : p.off+p.n]
 		return v, firstBeyond(v, math.Inf(1), nil)
 	}
 	if cap(s.buffers[i]) < p.n {
 		s.buffers[i] = make([]float32, p.n)
 	}
 	v := s.buffers[i][:p.n]
-	return v, firstBeyond(v, math.Inf(1), func(lo, hi int) error { return t.ReadF32(v[lo:hi], p.off+lo) })
+	return v, firstBeyond(v, math.Inf(1), func(lo, hi int) error { return from.ReadF32(v[lo:hi], p.off+lo) })
 }
 
 // firstBeyond returns the index of the first value whose magnitude is not below the
@@ -223,7 +242,8 @@ type sink struct {
 // the writer's words around it.
 func (s *sink) tensor(j *job, w *checkpoint.FolderWriter) error {
 	if j.copied {
-		t, err := s.m.lead.Tensor(j.name)
+		v := j.all()[0]
+		t, err := v.in.Tensor(v.tensor)
 		if err != nil {
 			return err
 		}
@@ -271,7 +291,7 @@ func (s *sink) merge(j *job) (*tensor.Tensor, error) {
 		}
 		return nil, fmt.Errorf("merge: stopped before the end, nothing is written: %w", s.ctx.Err())
 	}
-	p.in.Out = tensor.FromF32(s.out[:p.piece.n], p.piece.shape...)
+	p.in.Out = tensor.FromF32(s.out[:p.piece.n], p.piece.n)
 	if err := s.m.recipe.Method.Merge(&p.in); err != nil {
 		return nil, err
 	}
