@@ -246,6 +246,13 @@ func (f *Folder) Tensor(name string) (*tensor.Tensor, error) {
 	return file.Tensor(name)
 }
 
+// Forget is File.Forget; what is not mapped as it is stays.
+func (f *Folder) Forget(name string, lo, hi int) {
+	if file, ok := f.holder[name].(*File); ok {
+		file.Forget(name, lo, hi)
+	}
+}
+
 // Metadata returns the notes of all files together.
 func (f *Folder) Metadata() map[string]string {
 	all := map[string]string{}

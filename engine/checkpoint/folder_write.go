@@ -17,6 +17,7 @@ type FolderOptions struct {
 	ShardBytes int64             // most bytes of tensors in one file; 0 means 5 GB
 	Overwrite  bool              // replace a model or adapter folder of that name
 	Metadata   map[string]string // of the weight files; nil means {"format": "pt"}, which transformers asks for
+	Resume     string            // a mark of all that settles the bytes: an interrupted writer leaves whole files to the next with the same; empty for nothing
 }
 
 const defaultShardBytes = 5_000_000_000
@@ -29,8 +30,9 @@ type FolderWriter struct {
 	metadata  map[string]string
 	shards    [][]Spec
 	total     int64
-	next      int     // shard of the coming tensor
-	w         *Writer // of shard next-1, nil between shards
+	next      int      // shard of the coming tensor
+	w         *Writer  // of shard next-1, nil between shards
+	mark      *os.File // of a folder that can be resumed, nil for others
 	ended     bool
 }
 
@@ -58,14 +60,10 @@ func CreateFolder(dir string, specs []Spec, o FolderOptions) (*FolderWriter, err
 	if err := os.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
 		return nil, fmt.Errorf("checkpoint: %w", explain(err))
 	}
-	if err := checkRoom(dir, w.total); err != nil {
+	if err := w.begin(o.Resume); err != nil {
 		return nil, err
 	}
-	w.temp = temporary(dir)
-	if err := os.Mkdir(w.temp, 0o777); err != nil {
-		return nil, fmt.Errorf("checkpoint: create %s: %w", dir, explain(err))
-	}
-	if len(specs) > 0 {
+	if len(specs) > 0 || w.next > 0 {
 		return w, nil
 	}
 	if err = w.open(); err == nil { // an empty model has an empty file
@@ -76,6 +74,35 @@ func CreateFolder(dir string, specs []Spec, o FolderOptions) (*FolderWriter, err
 		return nil, err
 	}
 	return w, nil
+}
+
+// begin makes the folder under its temporary name, where there is room for what is not
+// yet written.
+func (w *FolderWriter) begin(resume string) error {
+	if resume != "" {
+		if err := w.takeUp(resume); err != nil {
+			return err
+		}
+	}
+	left := w.total
+	for _, shard := range w.shards[:w.next] {
+		for _, s := range shard {
+			n, _ := s.bytes() // split has seen it
+			left -= n
+		}
+	}
+	if err := checkRoom(w.dir, left); err != nil {
+		w.Suspend()
+		return err
+	}
+	if resume != "" {
+		return nil
+	}
+	w.temp = temporary(w.dir)
+	if err := os.Mkdir(w.temp, 0o777); err != nil {
+		return fmt.Errorf("checkpoint: create %s: %w", w.dir, explain(err))
+	}
+	return nil
 }
 
 // split cuts the tensors into shards of at most limit bytes; one that is larger has
@@ -232,6 +259,11 @@ func (w *FolderWriter) Close() error {
 			return err
 		}
 	}
+	if w.mark != nil {
+		if err := os.Remove(filepath.Join(w.temp, resumeName)); err != nil {
+			return fmt.Errorf("checkpoint: %w", err)
+		}
+	}
 	return install(w.temp, w.dir)
 }
 
@@ -258,7 +290,12 @@ func (w *FolderWriter) Abort() {
 	if w.w != nil {
 		w.w.Abort()
 	}
-	removeQuietly(w.temp)
+	if w.temp != "" {
+		removeQuietly(w.temp)
+	}
+	if w.mark != nil {
+		w.mark.Close()
+	}
 }
 
 // target returns the absolute place of a folder to be written and refuses one that

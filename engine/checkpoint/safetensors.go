@@ -291,6 +291,18 @@ func (f *File) Tensor(name string) (*tensor.Tensor, error) {
 	return t, err
 }
 
+// Forget tells that the entries from lo up to hi of a tensor are not needed soon, so
+// that walking through a large file does not fill the memory with it.
+func (f *File) Forget(name string, lo, hi int) {
+	i, ok := f.index[name]
+	if !ok || f.mapping == nil {
+		return
+	}
+	start := len(f.mapping.Bytes()) - len(f.data) + f.tensors[i].begin
+	each := f.tensors[i].DType.Size()
+	f.mapping.Forget(start+lo*each, start+hi*each)
+}
+
 // Close unmaps the file.
 func (f *File) Close() error {
 	m := f.mapping

@@ -16,5 +16,8 @@ func Map(path string) (*Mapping, error) {
 // Bytes returns the file's bytes; they must not be written.
 func (m *Mapping) Bytes() []byte { return m.data }
 
+// Forget does nothing on this system.
+func (m *Mapping) Forget(lo, hi int) {}
+
 // Close lets the bytes go.
 func (m *Mapping) Close() error { m.data = nil; return nil }

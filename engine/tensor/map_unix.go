@@ -39,6 +39,16 @@ func Map(path string) (*Mapping, error) {
 // Bytes returns the mapped bytes; they must not be written.
 func (m *Mapping) Bytes() []byte { return m.data }
 
+// Forget tells that the bytes from lo up to hi are not needed soon: their whole pages
+// leave this process's memory and come back from the file when touched.
+func (m *Mapping) Forget(lo, hi int) {
+	page := unix.Getpagesize()
+	lo, hi = (lo+page-1)/page*page, min(hi, len(m.data))/page*page
+	if lo < hi {
+		unix.Madvise(m.data[lo:hi], unix.MADV_DONTNEED) // advice: nothing is lost where it is not taken
+	}
+}
+
 // Close unmaps the file; tensors over it must not be used afterwards.
 func (m *Mapping) Close() error {
 	if m.data == nil {

@@ -3,17 +3,16 @@ package merge
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
-	"os"
+	"hash"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 
+	"tare/engine/checkpoint"
 	"tare/engine/tensor"
 )
 
@@ -31,7 +30,8 @@ type Report struct {
 	BufferBytes int64         `json:"buffer_bytes"` // most memory that buffers take
 	Inputs      []InputReport `json:"inputs"`
 	Warnings    []string      `json:"warnings,omitempty"`
-	Plan        []Planned     `json:"plan,omitempty"` // of a dry run
+	Plan        []Planned     `json:"plan,omitempty"`          // of a dry run
+	Resumed     int           `json:"resumed_files,omitempty"` // files of weights that an interrupted run had finished
 	Seconds     float64       `json:"seconds"`
 }
 
@@ -41,7 +41,7 @@ type InputReport struct {
 	Base    bool              `json:"base,omitempty"`
 	Tensors int               `json:"tensors"`
 	Bytes   int64             `json:"bytes"`
-	Headers map[string]string `json:"headers_sha256"` // by file
+	Files   map[string]string `json:"sampled_sha256"` // by file, see fingerprint
 }
 
 // Planned is one tensor of the merged model.
@@ -82,55 +82,70 @@ func (m *merger) report() (Report, error) {
 }
 
 func describeInput(in *input) (InputReport, error) {
-	r := InputReport{Model: filepath.Base(in.path), Tensors: len(in.Names()), Headers: map[string]string{}}
-	for _, name := range in.Names() {
-		info, _ := in.Info(name)
-		r.Bytes += info.Bytes
-		if r.Headers[info.File] != "" {
-			continue
-		}
-		sum, err := headerHash(filepath.Join(in.Dir, info.File))
-		if err != nil {
-			return r, fmt.Errorf("merge: model %s: %w", in.name, err)
-		}
-		r.Headers[info.File] = sum
+	r := InputReport{Model: filepath.Base(in.path), Tensors: len(in.Names()), Files: map[string]string{}}
+	if in.adapter != nil {
+		model, lora, _ := strings.Cut(in.name, "+")
+		r.Model = filepath.Base(model) + "+" + filepath.Base(lora)
+	}
+	err := r.describe(in.Folder, "")
+	if err == nil && in.adapter != nil {
+		err = r.describe(in.adapter, "adapter/")
+	}
+	if err != nil {
+		return r, fmt.Errorf("merge: model %s: %w", in.name, err)
 	}
 	return r, nil
 }
 
-// headerHash is the SHA-256 of a safetensors file's length field and header, and that
-// of a whole GGUF file, whose header does not say how long it is.
-func headerHash(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	var length [8]byte
-	if _, err := io.ReadFull(f, length[:]); err != nil {
-		return "", err
-	}
-	h := sha256.New()
-	h.Write(length[:])
-	if string(length[:4]) == "GGUF" {
-		if _, err := io.Copy(h, f); err != nil {
-			return "", err
+// described is what fingerprints are taken of: a model or an adapter.
+type described interface {
+	Names() []string
+	Info(name string) (checkpoint.Info, bool)
+	Tensor(name string) (*tensor.Tensor, error)
+}
+
+// describe adds the sizes and fingerprints of a model's files.
+func (r *InputReport) describe(d described, prefix string) error {
+	sums := map[string]hash.Hash{}
+	for _, name := range d.Names() {
+		info, _ := d.Info(name)
+		t, err := d.Tensor(name)
+		if err != nil {
+			return err
 		}
-		return hex.EncodeToString(h.Sum(nil)), nil
+		r.Bytes += info.Bytes
+		file := prefix + info.File
+		if sums[file] == nil {
+			sums[file] = sha256.New()
+		}
+		fingerprint(sums[file], info, t.Bytes())
 	}
-	if _, err := io.CopyN(h, f, int64(binary.LittleEndian.Uint64(length[:]))); err != nil {
-		return "", err
+	for file, h := range sums {
+		r.Files[file] = hex.EncodeToString(h.Sum(nil))
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return nil
+}
+
+// fingerprint adds a tensor to the hash of its file: its name, type and shape, and of
+// its data samples of 4 KiB at the start and at every 16 MiB and the last, so that files
+// of any size are told apart at once.
+func fingerprint(h hash.Hash, info checkpoint.Info, data []byte) {
+	const sample, every = 4 << 10, 16 << 20
+	fmt.Fprintf(h, "%q %s %v\n", info.Name, info.DType, info.Shape)
+	for at := 0; at < len(data); at += every {
+		h.Write(data[at:min(len(data), at+sample)])
+	}
+	h.Write(data[max(0, len(data)-sample):])
 }
 
 // provenance is the content of ProvenanceFile.
 func (m *merger) provenance(r Report) ([]byte, error) {
 	data, err := json.MarshalIndent(struct {
 		Method string        `json:"method"`
+		Seed   uint64        `json:"seed"`
 		Recipe string        `json:"recipe"`
 		Inputs []InputReport `json:"inputs"`
-	}{r.Method, m.recipe.Text, r.Inputs}, "", "  ")
+	}{r.Method, m.o.Seed, m.recipe.Text, r.Inputs}, "", "  ")
 	return append(data, '\n'), err
 }
 

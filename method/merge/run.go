@@ -2,6 +2,8 @@ package merge
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,6 +21,7 @@ var ErrMismatch = errors.New("the models do not match")
 // RunOptions says how a merge runs. The zero value will do.
 type RunOptions struct {
 	Progress   func(done, total int64, tensor string) // in parameters of the merged model
+	Resumed    func(files, all int)                   // told when an interrupted run of the same merge is gone on with
 	ShardBytes int64                                  // most bytes in one file; 0 means 5 GB
 	Buffer     int64                                  // most bytes of buffers; 0 means 256 MiB
 	Seed       uint64                                 // of methods that drop at random
@@ -52,7 +55,7 @@ func Run(ctx context.Context, r *Recipe, outDir string, o RunOptions) (Report, e
 	if err != nil || o.DryRun {
 		return report, err
 	}
-	if err := m.write(ctx, report); err != nil {
+	if err := m.write(ctx, &report); err != nil {
 		return Report{}, err
 	}
 	report.Seconds = time.Since(started).Seconds()
@@ -157,28 +160,53 @@ func same(a, b string) bool {
 }
 
 // write streams all tensors into a new folder and adds the files that make it a
-// model.
-func (m *merger) write(ctx context.Context, report Report) error {
+// model. Files of weights that an interrupted run of the same merge has finished are
+// kept.
+func (m *merger) write(ctx context.Context, report *Report) error {
 	specs := make([]checkpoint.Spec, len(m.jobs))
 	for i, j := range m.jobs {
 		specs[i] = checkpoint.Spec{Name: j.name, DType: j.stored, Shape: j.shape}
 	}
-	w, err := checkpoint.CreateFolder(m.out, specs, checkpoint.FolderOptions{ShardBytes: m.o.ShardBytes, Overwrite: m.o.Overwrite})
+	w, err := checkpoint.CreateFolder(m.out, specs, checkpoint.FolderOptions{ShardBytes: m.o.ShardBytes, Overwrite: m.o.Overwrite, Resume: m.mark(report, specs)})
 	if err != nil {
 		return fmt.Errorf("merge: %w", err)
 	}
 	defer w.Abort()
-	if err := m.stream(ctx, w); err != nil {
+	done, files, all := w.Done()
+	if report.Resumed = files; files > 0 && m.o.Resumed != nil {
+		m.o.Resumed(files, all)
+	}
+	left := m.jobs
+	m.jobs = m.jobs[done:]
+	err = m.stream(ctx, w)
+	m.jobs = left
+	if err == nil {
+		err = ctx.Err()
+	}
+	if ctx.Err() != nil {
+		if files := w.Suspend(); files > 0 {
+			return fmt.Errorf("merge: stopped, %d of %d files of weights are finished and the same merge goes on from there: %w", files, all, err)
+		}
+		return fmt.Errorf("merge: stopped before the end, nothing is written: %w", err)
+	}
+	if err != nil {
 		return err
 	}
-	if err := m.writeFiles(w, report); err != nil {
+	if err := m.writeFiles(w, *report); err != nil {
 		return fmt.Errorf("merge: %w", err)
-	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("merge: stopped before the end, nothing is written: %w", err)
 	}
 	if err := w.Close(); err != nil {
 		return fmt.Errorf("merge: %w", err)
 	}
 	return nil
+}
+
+// mark is a fingerprint of all that settles the bytes of the merged weights.
+func (m *merger) mark(report *Report, specs []checkpoint.Spec) string {
+	h := sha256.New()
+	fmt.Fprintln(h, "tare merge 1", m.recipe.Text, m.o.Seed, m.o.ShardBytes, specs)
+	for _, in := range report.Inputs {
+		fmt.Fprintln(h, in.Model, in.Files)
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }

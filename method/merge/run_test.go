@@ -9,10 +9,13 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"tare/engine/checkpoint"
 	"tare/engine/tensor"
@@ -204,13 +207,13 @@ func TestTinyBuffersGiveTheSameBits(t *testing.T) {
 	put(t, dir, "a", bigModel(2, tensor.F32)...)
 	put(t, dir, "b", bigModel(3, tensor.F16)...)
 	for method, text := range ofEachMethod() {
-		for _, dtype := range []string{"", "dtype: bfloat16"} {
-			whole := merged(t, dir, text+dtype, RunOptions{Seed: 7})
-			for _, buffer := range []int64{1, 30 * 1100} {
-				cut := merged(t, dir, text+dtype, RunOptions{Seed: 7, Buffer: buffer, ShardBytes: 4000})
-				sameTensors(t, fmt.Sprintf("%s %s with buffers of %d bytes", method, dtype, buffer), whole, cut)
-			}
+		dtype := ""
+		if len(method)%2 == 0 {
+			dtype = "dtype: bfloat16"
 		}
+		whole := merged(t, dir, text+dtype, RunOptions{Seed: 7})
+		cut := merged(t, dir, text+dtype, RunOptions{Seed: 7, Buffer: 1, ShardBytes: 9000})
+		sameTensors(t, method+" "+dtype, whole, cut)
 	}
 }
 
@@ -283,7 +286,7 @@ func TestFolderIsAModel(t *testing.T) {
 		err = json.Unmarshal(data, &made)
 	}
 	if err != nil || made.Recipe != text || len(made.Inputs) != 2 || made.Inputs[1].Model != "b" || made.Inputs[1].Bytes != 8 ||
-		len(made.Inputs[1].Headers["model.safetensors"]) != 64 || bytes.Contains(data, []byte(dir)) {
+		len(made.Inputs[1].Files["model.safetensors"]) != 64 || bytes.Contains(data, []byte(dir)) {
 		t.Errorf("provenance %s, %v", data, err)
 	}
 	if card, err := f.Read("README.md"); err != nil || !bytes.Contains(card, []byte(text)) {
@@ -402,7 +405,7 @@ func TestInterruptLeavesNothing(t *testing.T) {
 		if after == 0 {
 			cancel()
 		}
-		_, err := Run(ctx, r, filepath.Join(dir, "out"), RunOptions{Buffer: 22 * 200, ShardBytes: 3000, Progress: func(int64, int64, string) {
+		_, err := Run(ctx, r, filepath.Join(dir, "out"), RunOptions{Buffer: 22 * 200, Progress: func(int64, int64, string) {
 			if calls++; calls == after {
 				cancel()
 			}
@@ -426,6 +429,159 @@ func TestInterruptLeavesNothing(t *testing.T) {
 		t.Errorf("overwriting: %v", err)
 	}
 }
+
+// A merge in several files that is interrupted goes on from the last whole one, to the
+// same bytes; another merge to that place begins anew.
+func TestInterruptedMergeGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir, "a", bigModel(1, tensor.BF16)...)
+	put(t, dir, "b", bigModel(2, tensor.BF16)...)
+	r := recipe(t, dir, "merge_method: linear\nmodels: [{model: a}, {model: b}]")
+	options := RunOptions{ShardBytes: 3000}
+	whole := filepath.Join(dir, "whole")
+	if _, err := Run(t.Context(), r, whole, options); err != nil {
+		t.Fatal(err)
+	}
+	interrupt := func(out string) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		o := options
+		o.Progress = func(_, _ int64, name string) {
+			if name == "model.layers.1.w" { // of the third file
+				cancel()
+			}
+		}
+		_, err := Run(ctx, r, out, o)
+		if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "files of weights are finished") {
+			t.Fatalf("interrupted: %v", err)
+		}
+	}
+	out := filepath.Join(dir, "out")
+	interrupt(out)
+	if left := leftovers(t, dir, "a", "b", "whole"); !slices.Equal(left, []string{".out.part"}) {
+		t.Errorf("left behind: %v", left)
+	}
+	resumed := 0
+	options.Resumed = func(files, all int) { resumed = files }
+	report, err := Run(t.Context(), r, out, options)
+	if err != nil || resumed < 2 || report.Resumed != resumed {
+		t.Fatalf("%d files were taken up, %v", resumed, err)
+	}
+	sameFolders(t, whole, out)
+	if left := leftovers(t, dir, "a", "b", "whole", "out"); left != nil {
+		t.Errorf("left behind: %v", left)
+	}
+
+	other := recipe(t, dir, "merge_method: linear\nmodels: [{model: a}, {model: a}]")
+	interrupt(filepath.Join(dir, "second"))
+	resumed = 0
+	if _, err := Run(t.Context(), other, filepath.Join(dir, "second"), options); err != nil || resumed != 0 {
+		t.Errorf("another recipe took up %d files, %v", resumed, err)
+	}
+	// Weights that have changed since are another merge as well.
+	interrupt(filepath.Join(dir, "third"))
+	put(t, dir, "b", bigModel(3, tensor.BF16)...)
+	if _, err := Run(t.Context(), r, filepath.Join(dir, "third"), options); err != nil || resumed != 0 {
+		t.Errorf("other weights took up %d files, %v", resumed, err)
+	}
+}
+
+// sameFolders holds the weights of two folders to the same bytes, file by file.
+func sameFolders(t *testing.T, a, b string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(a, "*.safetensors*"))
+	if err != nil || len(files) < 2 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, file := range files {
+		x, errX := os.ReadFile(file)
+		y, errY := os.ReadFile(filepath.Join(b, filepath.Base(file)))
+		if errX != nil || errY != nil || !bytes.Equal(x, y) {
+			t.Errorf("%s differs: %v, %v", filepath.Base(file), errX, errY)
+		}
+	}
+}
+
+// TestKilledMerge kills a merging process at random moments, three times or as often as
+// TARE_KILLS says: what it leaves is nothing or what the next goes on from, and the end
+// is the same bytes.
+func TestKilledMerge(t *testing.T) {
+	if out := os.Getenv("TARE_MERGE_CHILD"); out != "" {
+		r := recipe(t, filepath.Dir(out), killedRecipe)
+		if _, err := Run(t.Context(), r, out, killedOptions); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if testing.Short() {
+		t.Skip("it starts processes")
+	}
+	kills := 3
+	if n, err := strconv.Atoi(os.Getenv("TARE_KILLS")); err == nil {
+		kills = n
+	}
+	dir := t.TempDir()
+	for i, name := range []string{"base", "a", "b"} {
+		var tensors []checkpoint.NamedTensor
+		for layer := range 24 {
+			tensors = append(tensors, named(fmt.Sprintf("model.layers.%d.w", layer), tensor.BF16, random(1<<14, uint64(100*i+layer)), 128, 128))
+		}
+		put(t, dir, name, tensors...)
+	}
+	whole := filepath.Join(dir, "whole")
+	if _, err := Run(t.Context(), recipe(t, dir, killedRecipe), whole, killedOptions); err != nil {
+		t.Fatal(err)
+	}
+	draw := rand.New(rand.NewPCG(1, 2))
+	out := filepath.Join(dir, "out")
+	killed, resumed := 0, 0
+	for killed < kills {
+		child := exec.Command(os.Args[0], "-test.run=^TestKilledMerge$")
+		child.Env = append(os.Environ(), "TARE_MERGE_CHILD="+out)
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// From when its first file stands there it lives for a moment of random length.
+		first := filepath.Join(dir, ".out.part", "model-00001-of-00024.safetensors")
+		for range 10000 {
+			_, errFirst := os.Stat(first)
+			_, errOut := os.Stat(out)
+			if errFirst == nil || errOut == nil {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Duration(draw.IntN(int(15 * time.Millisecond))))
+		child.Process.Kill()
+		child.Wait()
+		killed++
+		if _, err := os.Stat(out); err == nil { // it was faster
+			sameFolders(t, whole, out)
+			os.RemoveAll(out)
+			continue
+		}
+		if left := leftovers(t, dir, "base", "a", "b", "whole", ".out.part"); left != nil {
+			t.Fatalf("left behind: %v", left)
+		}
+		if draw.IntN(4) == 0 {
+			continue // the next child goes on, and is killed
+		}
+		report, err := Run(t.Context(), recipe(t, dir, killedRecipe), out, killedOptions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if report.Resumed > 0 {
+			resumed++
+		}
+		sameFolders(t, whole, out)
+		os.RemoveAll(out)
+	}
+	t.Logf("%d killed, %d of the runs after them went on from files of theirs", killed, resumed)
+}
+
+const killedRecipe = "merge_method: dare_ties\nbase_model: base\nmodels: [{model: a}, {model: b}]\nparameters: {density: 0.4, weight: 0.5}\n"
+
+var killedOptions = RunOptions{ShardBytes: 2 << 14, Buffer: 1, Seed: 5}
 
 func TestWholeNumbersAreKept(t *testing.T) {
 	dir := t.TempDir()

@@ -24,6 +24,7 @@ type slot struct {
 	buffers [][]float32 // by input, made when first needed
 	in      Input
 	piece   piece
+	direct  []func() // let go of the pages of inputs that are used in place
 }
 
 // stream merges tensor after tensor. A reader fills one slot while the other is
@@ -156,6 +157,7 @@ func (t *opened) fill(s *slot, p piece) error {
 		s.in.Found = t.found
 		return nil
 	}
+	s.letGo()
 	s.piece, s.in = p, t.input()
 	s.in.Off = p.off
 	for i, v := range t.views {
@@ -167,6 +169,13 @@ func (t *opened) fill(s *slot, p piece) error {
 			return fmt.Errorf("merge: %w: model %s, tensor %q: %g at index %d",
 				checkpoint.ErrNonFinite, t.versions[i].in.name, t.versions[i].tensor, values[bad], p.off+bad)
 		}
+		switch from := t.versions[i]; {
+		case from.rows != nil: // rows from anywhere
+		case direct(v) == nil:
+			from.in.Forget(from.tensor, p.off, p.off+p.n)
+		default:
+			s.direct = append(s.direct, func() { from.in.Forget(from.tensor, p.off, p.off+p.n) })
+		}
 		x := tensor.FromF32(values, p.n)
 		if i == 0 && t.job.base != nil {
 			s.in.Base = x
@@ -175,6 +184,15 @@ func (t *opened) fill(s *slot, p piece) error {
 		}
 	}
 	return nil
+}
+
+// letGo frees the pages of a piece that is done with, so that memory stays that of the
+// buffers and not of the models.
+func (s *slot) letGo() {
+	for _, forget := range s.direct {
+		forget()
+	}
+	s.direct = s.direct[:0]
 }
 
 // values returns the piece of input i as f32, in place where it is stored so, and
@@ -289,7 +307,7 @@ func (s *sink) merge(j *job) (*tensor.Tensor, error) {
 		if cause := context.Cause(s.ctx); cause != s.ctx.Err() {
 			return nil, cause // the reader's
 		}
-		return nil, fmt.Errorf("merge: stopped before the end, nothing is written: %w", s.ctx.Err())
+		return nil, s.ctx.Err() // write tells it
 	}
 	p.in.Out = tensor.FromF32(s.out[:p.piece.n], p.piece.n)
 	if err := s.m.recipe.Method.Merge(&p.in); err != nil {
