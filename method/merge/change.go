@@ -26,6 +26,9 @@ type Change struct {
 	Normalize, Rescale bool // what holds where the recipe is silent
 }
 
+// Breadcrumbs drops of each task vector its outliers and its smallest entries.
+var Breadcrumbs = Change{Sparsify: WithoutOutliers}
+
 // method makes it a row of the family.
 func (c Change) method(name, slug string) Method {
 	standard := map[bool]float64{true: 1}
@@ -220,21 +223,26 @@ func (c Change) add(in *Input, found masked, w []float32, lambda float32, lo, hi
 
 // elect replaces the sums of the weighted changes by those of the changes that have
 // the sum's sign, zero counting as positive, and sets the divisor to the sum of their
-// weights, one where that is zero.
+// weights, one where that is zero. Signs follow no pattern, so that it works on bits
+// instead of branching.
 func elect(sum, deltas, divisor, w []float32) {
+	const sign = 1 << 31
 	n := len(sum)
 	for i, s := range sum {
+		elected := math.Float32bits(s) & sign
 		var kept, d float32
-		negative := s < 0
 		for k, x := range w {
-			if v := deltas[k*n+i]; v > 0 && !negative || v < 0 && negative {
-				kept += v
-				d += x
-			}
-		}
-		if d == 0 {
-			d = 1
+			v := math.Float32bits(deltas[k*n+i])
+			same := (v^elected)>>31 - 1                // all ones for the elected sign
+			moved := uint32(int32(-(v &^ sign)) >> 31) // all ones for a change at all
+			kept += math.Float32frombits(v & same & moved)
+			d += math.Float32frombits(math.Float32bits(x) & same & moved)
 		}
 		sum[i], divisor[i] = kept, d
+	}
+	for i, d := range divisor {
+		if d == 0 {
+			divisor[i] = 1
+		}
 	}
 }

@@ -117,7 +117,7 @@ func Methods() []Method {
 		Change{Sparsify: AtRandom, Elect: true, Rescale: true}.method("dare_ties", ""),
 		Change{Sparsify: ByRank, Elect: true, Normalize: true, Rescale: true}.method("della", ""),
 		Change{Sparsify: ByRank, Rescale: true}.method("della_linear", ""),
-		Change{Sparsify: WithoutOutliers}.method("breadcrumbs", "breadcrumbs"),
+		Breadcrumbs.method("breadcrumbs", "breadcrumbs"),
 		Change{Sparsify: WithoutOutliers, Elect: true}.method("breadcrumbs_ties", "breadcrumbs"),
 		{Name: "widen", Slug: "widen", Base: BaseRequired, Least: 1, Measure: measureWIDEN, Merge: WIDEN, Params: []Param{
 			{"t", false, 1, 0, math.Inf(1), "a rank above t times the model's mean rank is calibrated"},

@@ -365,6 +365,39 @@ func (m *merger) bytesPerElement() int64 {
 	return int64(inputs*f32*slots + f32 + stored)
 }
 
+// beside forecasts the memory besides the buffers: the program, what is counted and
+// summed of a tensor while it is measured, tables of rows, factors of adapters.
+func (m *merger) beside() int64 {
+	const program, counts = 48 << 20, 24 << 20
+	need := int64(program)
+	if m.recipe.Method.Measure != nil {
+		var most int64
+		for i := range m.jobs {
+			j := &m.jobs[i]
+			inputs, vectors := int64(len(j.all())), int64(1)
+			if len(j.shape) > 1 {
+				vectors = int64(slices.Max(j.shape))
+			}
+			most = max(most, vectors*(inputs*inputs*4+inputs*24)+int64(m.piece)/blockLen*inputs*inputs*8)
+		}
+		need += counts + most
+	}
+	if m.align != nil {
+		need += int64(len(m.opened)*m.align.size) * 256
+	}
+	for _, in := range m.opened {
+		if in.adapter == nil {
+			continue
+		}
+		for _, name := range in.adapter.Names() {
+			if info, ok := in.adapter.Info(name); ok {
+				need += info.Bytes
+			}
+		}
+	}
+	return need
+}
+
 // pieces cuts a tensor: between rows where the method asks for it, else at multiples of
 // a block where it measures, else anywhere.
 func (m *merger) pieces(j *job) func(yield func(piece) bool) {

@@ -35,23 +35,22 @@ func find(t *Whole, marks []*mark) error {
 	if len(marks) == 0 {
 		return nil
 	}
-	err := count(t, marks, 1<<upperBits, func(_ *mark, b uint32) (int, bool) { return int(b >> lowerBits), true },
-		func(m *mark, at int) { m.magnitude = uint32(at) << lowerBits })
-	if err != nil {
-		return err
-	}
-	err = count(t, marks, 1<<lowerBits, func(m *mark, b uint32) (int, bool) {
-		return int(b & (1<<lowerBits - 1)), b>>lowerBits == m.magnitude>>lowerBits
-	}, func(m *mark, at int) { m.magnitude |= uint32(at) })
-	if err != nil {
-		return err
+	for _, lower := range []bool{false, true} {
+		if err := count(t, marks, lower); err != nil {
+			return err
+		}
 	}
 	return place(t, marks)
 }
 
-// count counts the values of key in all task vectors and hands each mark the value in
-// which its rank falls; the rank becomes that among the entries of the value.
-func count(t *Whole, marks []*mark, values int, key func(m *mark, b uint32) (int, bool), settle func(m *mark, at int)) error {
+// count counts the values of the upper half of all magnitudes, or of the lower half of
+// those that have the mark's upper half, and gives each mark the value in which its rank
+// falls; the rank becomes that among the entries of the value.
+func count(t *Whole, marks []*mark, lower bool) error {
+	values := 1 << upperBits
+	if lower {
+		values = 1 << lowerBits
+	}
 	counts := make([][]int, len(marks))
 	for i := range counts {
 		counts[i] = make([]int, values)
@@ -60,14 +59,10 @@ func count(t *Whole, marks []*mark, values int, key func(m *mark, b uint32) (int
 	err := t.Each(func(in *Input) error {
 		base := in.Base.F32()
 		kernel.Parallel(len(base), 1<<17, func(lo, hi int) {
+			own := make([]uint32, values)
 			for i, m := range marks {
-				own := make([]uint32, values)
-				x := in.Models[m.model].F32()
-				for at := lo; at < hi; at++ {
-					if v, ok := key(m, magnitude(x[at]-base[at])); ok {
-						own[v]++
-					}
-				}
+				clear(own)
+				m.count(own, in.Models[m.model].F32()[lo:hi], base[lo:hi], lower)
 				adding.Lock()
 				for v, c := range own {
 					counts[i][v] += int(c)
@@ -78,9 +73,29 @@ func count(t *Whole, marks []*mark, values int, key func(m *mark, b uint32) (int
 		return nil
 	})
 	for i, m := range marks {
-		settle(m, m.descend(counts[i]))
+		if v := uint32(m.descend(counts[i])); lower {
+			m.magnitude |= v
+		} else {
+			m.magnitude = v << lowerBits
+		}
 	}
 	return err
+}
+
+func (m *mark) count(counts []uint32, x, base []float32, lower bool) {
+	x = x[:len(base)]
+	if !lower {
+		for i, b := range base {
+			counts[magnitude(x[i]-b)>>lowerBits]++
+		}
+		return
+	}
+	upper := m.magnitude >> lowerBits
+	for i, b := range base {
+		if v := magnitude(x[i] - b); v>>lowerBits == upper {
+			counts[v&(1<<lowerBits-1)]++
+		}
+	}
 }
 
 // descend returns the value in which the mark's rank falls.

@@ -28,6 +28,7 @@ type Report struct {
 	Parameters  int64         `json:"parameters"`
 	OutputBytes int64         `json:"output_bytes"`
 	BufferBytes int64         `json:"buffer_bytes"` // most memory that buffers take
+	MemoryBytes int64         `json:"memory_bytes"` // forecast of all memory
 	Inputs      []InputReport `json:"inputs"`
 	Warnings    []string      `json:"warnings,omitempty"`
 	Plan        []Planned     `json:"plan,omitempty"`          // of a dry run
@@ -56,6 +57,7 @@ type Planned struct {
 func (m *merger) report() (Report, error) {
 	r := Report{Method: m.recipe.Method.Name, Output: m.out, DryRun: m.o.DryRun, Tensors: len(m.jobs), Warnings: m.warnings,
 		BufferBytes: int64(m.piece) * m.bytesPerElement()}
+	r.MemoryBytes = r.BufferBytes + m.beside()
 	for i := range m.jobs {
 		j := &m.jobs[i]
 		r.Parameters += int64(j.n)

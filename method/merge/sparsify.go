@@ -2,6 +2,7 @@ package merge
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 )
 
@@ -66,32 +67,47 @@ type keepNone struct{}
 
 func (keepNone) apply(v []float32, _ int) { clear(v) }
 
-// largest keeps what is not below the mark.
+// keepBetween sets entries to zero whose magnitude is not in [lo, hi). It has no
+// branches, as what is kept follows no pattern that a processor could guess.
+func keepBetween(v []float32, lo, hi uint32) {
+	for i, x := range v {
+		_, below := bits.Sub32(magnitude(x)-lo, hi-lo, 0)
+		v[i] = math.Float32frombits(math.Float32bits(x) & -below)
+	}
+}
+
+const noEnd = 1 << 31 // above every magnitude
+
+// largest keeps what is not below the mark; of its equals those up to it.
 type largest struct{ least *mark }
 
 func (m largest) apply(v []float32, off int) {
-	least, at := m.least.magnitude, m.least.index
-	for i, x := range v {
-		if b := magnitude(x); b < least || b == least && off+i > at {
-			v[i] = 0
-		}
-	}
+	upTo := max(0, min(len(v), m.least.index+1-off))
+	keepBetween(v[:upTo], m.least.magnitude, noEnd)
+	keepBetween(v[upTo:], m.least.magnitude+1, noEnd)
 }
 
 // window keeps what ranks from one mark up to, and without, another; nil for no end.
 type window struct{ from, to *mark }
 
 func (m window) apply(v []float32, off int) {
-	from, to := *m.from, mark{magnitude: math.MaxUint32}
+	to := mark{magnitude: noEnd}
 	if m.to != nil {
 		to = *m.to
 	}
-	for i, x := range v {
-		b := magnitude(x)
-		if b < from.magnitude || b == from.magnitude && off+i < from.index ||
-			b > to.magnitude || b == to.magnitude && off+i >= to.index {
-			v[i] = 0
+	// Of the first mark's equals those from it on are kept, of the other's those before it.
+	for at := 0; at < len(v); {
+		lo, hi, end := m.from.magnitude, to.magnitude, len(v)
+		if off+at < m.from.index {
+			lo++
+			end = min(end, m.from.index-off)
 		}
+		if off+at < to.index {
+			hi++
+			end = min(end, to.index-off)
+		}
+		keepBetween(v[at:end], lo, max(lo, hi))
+		at = end
 	}
 }
 
@@ -99,10 +115,9 @@ func (m window) apply(v []float32, off int) {
 type coins struct{ chance, stream uint64 }
 
 func (m coins) apply(v []float32, off int) {
-	for i := range v {
-		if draw(m.stream, off+i) >= m.chance {
-			v[i] = 0
-		}
+	for i, x := range v {
+		_, below := bits.Sub64(draw(m.stream, off+i), m.chance, 0)
+		v[i] = math.Float32frombits(math.Float32bits(x) & -uint32(below))
 	}
 }
 
