@@ -13,7 +13,7 @@ import (
 
 // exact are the recipes whose order of operations mergekit defines, so that the bits
 // must be its own. The others hold inner products or sums of whole tensors.
-var exact = []string{"linear", "promoted", "task-arithmetic", "ties.", "breadcrumbs", "dare", "della", "passthrough", "slices-of-two",
+var exact = []string{"linear", "promoted", "task-arithmetic", "ties.", "breadcrumbs", "dare", "della", "nearswap", "ram.", "passthrough", "slices-of-two",
 	"vocabulary-union", "vocabulary-base", "vocabulary-model"}
 
 // Every recipe of testdata/parity gives what mergekit made of it (parity/merge.py).

@@ -1,7 +1,9 @@
 package merge
 
 import (
+	"fmt"
 	"math"
+	"slices"
 
 	"tare/engine/tensor"
 	"tare/engine/tensor/kernel"
@@ -13,7 +15,7 @@ import (
 type Span struct {
 	FromBase bool // vectors are changes from the base where there is one; else the base is one of them
 	Along    func(global Params) axis
-	Weigh    func(p products, in *Input, w []float64)
+	Weigh    func(p products, in *Input, w []float64) error
 }
 
 func whole(Params) axis { return flat }
@@ -50,7 +52,9 @@ func (s Span) measure(t *Whole) (any, error) {
 	w := make([]float64, g.k)
 	for i := range g.groups {
 		clear(w)
-		s.Weigh(g.of(i), &t.Input, w)
+		if err := s.Weigh(g.of(i), &t.Input, w); err != nil {
+			return nil, fmt.Errorf("merge: %s: %w", t.Name, err)
+		}
 		if fromBase { // base + Σ w (θ − base)
 			rest := 1.0
 			for _, x := range w {
@@ -113,7 +117,7 @@ func clamp(x float64) float64 { return max(-1, min(1, x)) }
 // Slerp goes from the base, t = 0, to the other model, t = 1, along the arc between
 // their directions (Shoemake 1985). Nearly parallel tensors, |cos| > 0.9995 as in
 // mergekit, are joined by a straight line.
-var Slerp = Span{Along: whole, Weigh: func(p products, in *Input, w []float64) {
+var Slerp = Span{Along: whole, Weigh: func(p products, in *Input, w []float64) error {
 	const parallel, least = 0.9995, 1e-8
 	t := in.Global["t"]
 	norm := func(i int) float64 {
@@ -125,9 +129,10 @@ var Slerp = Span{Along: whole, Weigh: func(p products, in *Input, w []float64) {
 	cos := clamp(p.at(0, 1) / norm(0) / norm(1))
 	if math.Abs(cos) > parallel {
 		w[0], w[1] = 1-t, t
-		return
+		return nil
 	}
 	w[0], w[1] = arc(t, cos)
+	return nil
 }}
 
 // NuSlerp is the arc between two models, or between their changes from a base, at
@@ -142,7 +147,7 @@ var NuSlerp = Span{FromBase: true,
 		}
 		return rows
 	},
-	Weigh: func(p products, in *Input, w []float64) {
+	Weigh: func(p products, in *Input, w []float64) error {
 		const least = 1e-7
 		t, sum := 0.5, in.Params[0]["weight"]+in.Params[1]["weight"]
 		if math.Abs(sum) >= 1e-6 {
@@ -152,9 +157,10 @@ var NuSlerp = Span{FromBase: true,
 		cos := float32(clamp(p.at(0, 1) / max(least, p.norm(0)) / max(least, p.norm(1))))
 		if 1-cos*cos <= 0 {
 			w[0], w[1] = 1-t, t
-			return
+			return nil
 		}
 		w[0], w[1] = arc(t, float64(cos))
+		return nil
 	}}
 
 // Karcher is the Riemannian centre of the models' directions u_i on the sphere: from
@@ -164,10 +170,10 @@ var NuSlerp = Span{FromBase: true,
 //
 // until ‖τ‖ < tol; the norm is the mean of norms. m stays a combination of the u_i, so
 // the steps need only their products.
-var Karcher = Span{Along: whole, Weigh: func(p products, in *Input, w []float64) {
+var Karcher = Span{Along: whole, Weigh: func(p products, in *Input, w []float64) error {
 	if len(w) == 1 {
 		w[0] = 1
-		return
+		return nil
 	}
 	tol := in.Global["tol"]
 	var used []int
@@ -179,7 +185,7 @@ var Karcher = Span{Along: whole, Weigh: func(p products, in *Input, w []float64)
 		}
 	}
 	if used == nil {
-		return
+		return nil
 	}
 	s := sphere{p, used}
 	m := make([]float64, len(used))
@@ -200,6 +206,7 @@ var Karcher = Span{Along: whole, Weigh: func(p products, in *Input, w []float64)
 	for i, u := range used {
 		w[u] = scale * m[i] / p.norm(u)
 	}
+	return nil
 }}
 
 // sphere computes with combinations of the unit vectors u_i.
@@ -259,35 +266,55 @@ func scaleBy(m []float64, by float64) {
 	}
 }
 
-// ModelStock goes from the base towards the models' average by a ratio that follows
-// from the mean cosine c between their changes (Jang et al. 2024, arXiv:2403.19522):
+// MultiSlerp is the barycentre of several directions, in one step: the normalised
+// weighted mean m, then along the weighted mean of the tangents, and of the weighted
+// mean's norm (Goddard's multislerp of mergekit):
 //
-//	r = n c / (1 + (n − 1) c),   out = r (Σ θ_k)/n + (1 − r) θ₀
-//
-// Where the ratio has no finite value the base is kept, as in mergekit.
-var ModelStock = Span{FromBase: true,
-	Along: func(g Params) axis {
-		if g.on("filter_wise") {
-			return rows
+//	τ = Σ w_i (u_i − ⟨u_i, m⟩ m),   m cos‖τ‖ + τ sin‖τ‖/‖τ‖
+var MultiSlerp = Span{FromBase: true, Along: whole, Weigh: func(p products, in *Input, w []float64) error {
+	if len(w) == 1 {
+		w[0] = 1
+		return nil
+	}
+	sum := 0.0
+	for i := range w {
+		w[i] = in.Params[i]["weight"]
+		sum += w[i]
+	}
+	if in.Global.on("normalize_weights") {
+		if math.Abs(sum) < 1e-8 {
+			return ErrWeights
 		}
-		return flat
-	},
-	Weigh: func(p products, in *Input, w []float64) {
-		const least = 1e-6
-		cos, pairs := 0.0, 0.0
-		for i := range w {
-			for j := range i {
-				cos += clamp(p.at(i, j) / max(least, p.norm(i)*p.norm(j)))
-				pairs++
-			}
+		scaleBy(w, 1/sum)
+	}
+	eps, scale := in.Global["eps"], 0.0
+	s := sphere{products: p} // of vectors that have a direction
+	var m []float64
+	for i := range w {
+		if n := p.norm(i); n > 0 {
+			scale += w[i] * n
+			s.used, m = append(s.used, i), append(m, w[i])
 		}
-		cos /= pairs
-		n := float64(len(w))
-		below := 1 + (n-1)*cos
-		if math.Abs(below) < least {
-			return
-		}
-		for i := range w {
-			w[i] = cos / below
-		}
-	}}
+	}
+	tangent, along := slices.Clone(m), 0.0
+	n := s.norm(m)
+	switch {
+	case n >= eps:
+	case len(m) > 2:
+		return fmt.Errorf("%w: the directions cancel out; choose other weights", ErrWeights)
+	default:
+		return nil // the weighted mean
+	}
+	scaleBy(m, 1/n)
+	for i := range tangent {
+		along += tangent[i] * s.dot(i, m)
+	}
+	for i := range tangent {
+		tangent[i] -= along * m[i]
+	}
+	n = s.norm(tangent) + eps
+	for i, u := range s.used {
+		w[u] = scale * (math.Cos(n)*m[i] + math.Sin(n)/n*tangent[i]) / p.norm(u)
+	}
+	return nil
+}}
