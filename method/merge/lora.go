@@ -1,7 +1,6 @@
 package merge
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -42,7 +41,7 @@ func openAdapter(dir string, model *checkpoint.Folder) (*adapter, error) {
 }
 
 // errAdapter marks adapters that cannot be laid over a model.
-var errAdapter = errors.New("the adapter cannot be merged")
+var errAdapter = fmt.Errorf("%w: the adapter cannot be laid over the model", ErrMismatch)
 
 func (a *adapter) read(model *checkpoint.Folder) error {
 	if kind, _ := a.Config["peft_type"].(string); kind != "LORA" {
@@ -73,26 +72,47 @@ func (a *adapter) read(model *checkpoint.Folder) error {
 			a.pairs[target] = p
 		}
 	}
-	for _, p := range a.pairs {
-		if err := a.finite(p); err != nil {
-			return err
+	return a.check(model)
+}
+
+// check refuses factors that do not fit the model's tensors or hold NaN or Inf.
+func (a *adapter) check(model *checkpoint.Folder) error {
+	for _, target := range slices.Sorted(maps.Keys(a.pairs)) {
+		p := a.pairs[target]
+		left, _ := a.Info(p.b)
+		right, _ := a.Info(p.a)
+		want, _ := model.Info(target)
+		shape := slices.Clone(want.Shape)
+		if a.across(p) {
+			slices.Reverse(shape)
+		}
+		if len(shape) != 2 || len(left.Shape) != 2 || len(right.Shape) != 2 || left.Shape[0] != shape[0] || right.Shape[1] != shape[1] || left.Shape[1] != right.Shape[0] {
+			return fmt.Errorf("%w: %s %v and %s %v do not fit tensor %q %v", errAdapter, p.b, left.Shape, p.a, right.Shape, target, want.Shape)
+		}
+		for _, name := range []string{p.a, p.b} {
+			t, err := a.Tensor(name)
+			if err != nil {
+				return err
+			}
+			if i := t.FirstNonFinite(); i >= 0 {
+				return fmt.Errorf("%w: tensor %q holds NaN or Inf at index %d", checkpoint.ErrNonFinite, name, i)
+			}
+		}
+	}
+	for _, target := range slices.Sorted(maps.Keys(a.replaced)) {
+		own, _ := a.Info(a.replaced[target])
+		if want, _ := model.Info(target); !slices.Equal(own.Shape, want.Shape) {
+			return fmt.Errorf("%w: tensor %q is %v, %v in the model", errAdapter, a.replaced[target], own.Shape, want.Shape)
 		}
 	}
 	return nil
 }
 
-// finite refuses factors with NaN or Inf.
-func (a *adapter) finite(p pair) error {
-	for _, name := range []string{p.a, p.b} {
-		t, err := a.Tensor(name)
-		if err != nil {
-			return err
-		}
-		if i := t.FirstNonFinite(); i >= 0 {
-			return fmt.Errorf("%w: tensor %q holds NaN or Inf at index %d", checkpoint.ErrNonFinite, name, i)
-		}
-	}
-	return nil
+// across reports whether a tensor lies across, as those of an embedding and of a layer
+// that is stored by inputs do: its change is (B A)ᵀ = Aᵀ Bᵀ.
+func (a *adapter) across(p pair) bool {
+	byInputs, _ := a.Config["fan_in_fan_out"].(bool)
+	return byInputs || p.embedding
 }
 
 // cutFactor cuts the name of a factor off that of its module; ok is false for a tensor
@@ -165,14 +185,7 @@ func (a *adapter) number(key, patterns, module string) (float64, error) {
 // over lays the adapter over a tensor of the model.
 func (a *adapter) over(name string, t *tensor.Tensor) (view, error) {
 	if whole, ok := a.replaced[name]; ok {
-		own, err := a.Tensor(whole)
-		if err != nil {
-			return nil, err
-		}
-		if size(own.Shape()) != t.Len() {
-			return nil, fmt.Errorf("merge: %w: tensor %q is %v, %v in the model", errAdapter, whole, own.Shape(), t.Shape())
-		}
-		return own, nil
+		return a.Tensor(whole)
 	}
 	p, ok := a.pairs[name]
 	if !ok {
@@ -186,15 +199,8 @@ func (a *adapter) over(name string, t *tensor.Tensor) (view, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The weights of an embedding and of a layer that is stored by inputs lie across:
-	// their change is (B A)ᵀ = Aᵀ Bᵀ.
-	if across, _ := a.Config["fan_in_fan_out"].(bool); across || p.embedding {
+	if a.across(p) {
 		left, right = right.transposed(), left.transposed()
-	}
-	shape := t.Shape()
-	if len(shape) != 2 || left.rows != shape[0] || right.columns != shape[1] || left.columns != right.rows {
-		return nil, fmt.Errorf("merge: %w: %s [%d, %d] and %s [%d, %d] do not fit tensor %q %v", errAdapter,
-			p.b, left.rows, left.columns, p.a, right.rows, right.columns, name, shape)
 	}
 	return &lowRank{t, left.v, right.v, left.columns, right.columns, p.scale}, nil
 }
@@ -209,9 +215,6 @@ func (a *adapter) matrix(name string) (matrix, error) {
 	t, err := a.Tensor(name)
 	if err != nil {
 		return matrix{}, err
-	}
-	if len(t.Shape()) != 2 {
-		return matrix{}, fmt.Errorf("merge: %w: tensor %q is %v, want a matrix", errAdapter, name, t.Shape())
 	}
 	v, err := t.Float32s()
 	return matrix{v, t.Dim(0), t.Dim(1)}, err
