@@ -4,12 +4,15 @@ random.json how often its random masks keep an entry.
 
     pip install -r parity/requirements-merge.txt
     PYTHONHASHSEED=0 python3 parity/merge.py
+
+With names of recipes it writes those only and leaves the checkpoints.
 """
 
 import json
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all models are folders
@@ -131,10 +134,11 @@ def random_masks():
 
 
 def main():
-    models()
-    random_masks()
+    if not sys.argv[1:]:
+        models()
+        random_masks()
     os.chdir(ROOT)  # recipes name models from their own folder
-    for path in sorted(ROOT.glob("*.yaml")):
+    for path in [ROOT / f"{name}.yaml" for name in sys.argv[1:]] or sorted(ROOT.glob("*.yaml")):
         merge(path)
         print(path.name)
 

@@ -7,15 +7,26 @@ import (
 	"tare/engine/tensor/kernel"
 )
 
-// mark is an entry of a task vector found by its rank: the rank-th by magnitude, from
-// below or from the top, the earlier of equal ones first in either direction.
+// mark is an entry of a tensor found by its rank: the rank-th by the magnitude of some
+// value, from below or from the top, the earlier of equal ones first in either direction.
 type mark struct {
-	model   int
+	value   scores
 	rank    int
 	fromTop bool
 
 	magnitude uint32 // of the entry, as magnitude gives it
 	index     int    // of the entry in its tensor
+}
+
+// scores writes what entries are ranked by, those of a piece from at.
+type scores func(dst []float32, in *Input, at int)
+
+// changeOf ranks by what a model has changed.
+func changeOf(model int) scores {
+	return func(dst []float32, in *Input, at int) {
+		n := at + len(dst)
+		kernel.Sub(dst, in.Models[model].F32()[at:n], in.Base.F32()[at:n])
+	}
 }
 
 // magnitude returns |x| as a number of the same order.
@@ -47,22 +58,25 @@ func find(t *Whole, marks []*mark) error {
 // those that have the mark's upper half, and gives each mark the value in which its rank
 // falls; the rank becomes that among the entries of the value.
 func count(t *Whole, marks []*mark, lower bool) error {
-	values := 1 << upperBits
+	size := 1 << upperBits
 	if lower {
-		values = 1 << lowerBits
+		size = 1 << lowerBits
 	}
 	counts := make([][]int, len(marks))
 	for i := range counts {
-		counts[i] = make([]int, values)
+		counts[i] = make([]int, size)
 	}
 	var adding sync.Mutex
 	err := t.Each(func(in *Input) error {
-		base := in.Base.F32()
-		kernel.Parallel(len(base), 1<<17, func(lo, hi int) {
-			own := make([]uint32, values)
+		kernel.Parallel(in.Models[0].Len(), 1<<17, func(lo, hi int) {
+			own, v := make([]uint32, size), make([]float32, grain)
 			for i, m := range marks {
 				clear(own)
-				m.count(own, in.Models[m.model].F32()[lo:hi], base[lo:hi], lower)
+				for at := lo; at < hi; at += grain {
+					v := v[:min(grain, hi-at)]
+					m.value(v, in, at)
+					m.count(own, v, lower)
+				}
 				adding.Lock()
 				for v, c := range own {
 					counts[i][v] += int(c)
@@ -82,18 +96,17 @@ func count(t *Whole, marks []*mark, lower bool) error {
 	return err
 }
 
-func (m *mark) count(counts []uint32, x, base []float32, lower bool) {
-	x = x[:len(base)]
+func (m *mark) count(counts []uint32, v []float32, lower bool) {
 	if !lower {
-		for i, b := range base {
-			counts[magnitude(x[i]-b)>>lowerBits]++
+		for _, x := range v {
+			counts[magnitude(x)>>lowerBits]++
 		}
 		return
 	}
 	upper := m.magnitude >> lowerBits
-	for i, b := range base {
-		if v := magnitude(x[i] - b); v>>lowerBits == upper {
-			counts[v&(1<<lowerBits-1)]++
+	for _, x := range v {
+		if b := magnitude(x); b>>lowerBits == upper {
+			counts[b&(1<<lowerBits-1)]++
 		}
 	}
 }
@@ -120,41 +133,44 @@ func place(t *Whole, marks []*mark) error {
 		m.index = -1
 	}
 	return t.Each(func(in *Input) error {
-		base := in.Base.F32()
-		found := make([]int, (len(base)+grain-1)/grain) // equal entries by span
+		n := in.Models[0].Len()
+		found := make([]int, (n+grain-1)/grain) // equal entries by span
 		for _, m := range marks {
 			if m.index >= 0 {
 				continue
 			}
-			x := in.Models[m.model].F32()
 			kernel.Parallel(len(found), 1, func(lo, hi int) {
+				v := make([]float32, grain)
 				for s := lo; s < hi; s++ {
+					v := v[:min(grain, n-s*grain)]
+					m.value(v, in, s*grain)
 					found[s] = 0
-					for i := s * grain; i < min(len(base), (s+1)*grain); i++ {
-						if magnitude(x[i]-base[i]) == m.magnitude {
+					for _, x := range v {
+						if magnitude(x) == m.magnitude {
 							found[s]++
 						}
 					}
 				}
 			})
-			for s, n := range found {
-				if m.rank < n {
-					m.index = in.Off + m.within(x, base, s*grain)
+			for s, equal := range found {
+				if m.rank < equal {
+					v := make([]float32, min(grain, n-s*grain))
+					m.value(v, in, s*grain)
+					m.index = in.Off + s*grain + m.within(v)
 					break
 				}
-				m.rank -= n
+				m.rank -= equal
 			}
 		}
 		return nil
 	})
 }
 
-// within returns the index, from start, of the equal entry that comes after as many as
-// the rank says.
-func (m *mark) within(x, base []float32, start int) int {
+// within returns the index of the equal entry that comes after as many as the rank says.
+func (m *mark) within(v []float32) int {
 	left := m.rank
-	for i := start; ; i++ {
-		if magnitude(x[i]-base[i]) != m.magnitude {
+	for i, x := range v {
+		if magnitude(x) != m.magnitude {
 			continue
 		}
 		if left == 0 {
@@ -162,4 +178,5 @@ func (m *mark) within(x, base []float32, start int) int {
 		}
 		left--
 	}
+	return len(v) - 1
 }

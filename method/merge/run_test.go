@@ -177,7 +177,7 @@ func bigModel(seed uint64, dtype tensor.DType) []checkpoint.NamedTensor {
 
 // ofEachMethod is a recipe of every row of the family over the models a, b and base.
 func ofEachMethod() map[string]string {
-	params := map[string]string{"slerp": "t: [0.2, 0.9]", "karcher": "", "nearswap": "t: 0.3", "multislerp": "weight: 0.4", "ram": "epsilon: 0.5", "ramplus_tl": "epsilon: 0.5, r: 0.4, alpha: 0.9", "passthrough": "scale: 0.5", "widen": "", "nuslerp": "weight: 0.3, nuslerp_flatten: false",
+	params := map[string]string{"slerp": "t: [0.2, 0.9]", "karcher": "", "nearswap": "t: 0.3", "arcee_fusion": "", "sce": "select_topk: 0.4", "multislerp": "weight: 0.4", "ram": "epsilon: 0.5", "ramplus_tl": "epsilon: 0.5, r: 0.4, alpha: 0.9", "passthrough": "scale: 0.5", "widen": "", "nuslerp": "weight: 0.3, nuslerp_flatten: false",
 		"model_stock": "filter_wise: true", "linear": "weight: [0.1, 0.7]", "task_arithmetic": "weight: [0.1, 0.7]"}
 	texts := map[string]string{}
 	for _, m := range Methods() {

@@ -34,16 +34,16 @@ func (s Sparsify) masks(t *Whole) ([]mask, error) {
 		case density >= 1:
 			masks[k] = keepAll{}
 		case s == ByMagnitude && density > 0 && n > 0:
-			least := &mark{model: k, rank: max(1, target) - 1, fromTop: true}
+			least := &mark{value: changeOf(k), rank: max(1, target) - 1, fromTop: true}
 			masks[k] = largest{least}
 			selected[k] = []*mark{least}
 		case s == WithoutOutliers && target > 0:
 			// What is dropped of the largest gives way where the target needs it.
 			bottom := max(0, n-target-int(p["gamma"]*float64(n)))
-			w := window{from: &mark{model: k, rank: bottom}}
+			w := window{from: &mark{value: changeOf(k), rank: bottom}}
 			selected[k] = []*mark{w.from}
 			if bottom+target < n {
-				w.to = &mark{model: k, rank: bottom + target}
+				w.to = &mark{value: changeOf(k), rank: bottom + target}
 				selected[k] = append(selected[k], w.to)
 			}
 			masks[k] = w
