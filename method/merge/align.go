@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -42,24 +43,19 @@ func (m *merger) aligns(name string) bool { return m.align != nil && isVocabular
 // isVocabulary reports whether a tensor has a row for each token, by the names that
 // published architectures use.
 func isVocabulary(name string) bool {
-	for _, word := range []string{"embed_tokens", "wte", "word_embeddings", "tok_embeddings", "embed_in", "embed_out",
-		"lm_head", "shared", "predictions.bias", "predictions.decoder"} {
-		if strings.Contains(name, word) {
-			return true
-		}
-	}
-	return false
+	return outside(name, "embed_tokens", "wte", "word_embeddings", "tok_embeddings", "embed_in", "embed_out",
+		"lm_head", "shared", "predictions.bias", "predictions.decoder")
 }
 
 // isEmbedding reports whether a tensor stands before the layers, and in WIDEN whether
 // its rows are tokens' vectors.
-func isEmbedding(name string) bool {
-	for _, word := range []string{"embed", "wte", "wpe", "shared"} {
-		if strings.Contains(name, word) {
-			return true
-		}
-	}
-	return false
+func isEmbedding(name string) bool { return outside(name, "embed", "wte", "wpe", "shared") }
+
+// outside reports whether a tensor lies outside the layers, which have shared experts and
+// position embeddings of their own, and has one of the words in its name.
+func outside(name string, words ...string) bool {
+	_, _, layered := layerOf(name)
+	return !layered && slices.ContainsFunc(words, func(w string) bool { return strings.Contains(name, w) })
 }
 
 // addedToken is an entry of a tokenizer's added_tokens; its other keys are kept.
@@ -74,10 +70,12 @@ type tokens struct {
 	ids   map[string]int
 	added []addedToken
 	file  map[string]json.RawMessage
+	text  []byte
 }
 
-// tokensOf reads a model's vocabulary; nil where it has no tokenizer.json.
-func tokensOf(in *input) (*tokens, error) {
+// tokensOf reads a model's vocabulary; nil where it has no tokenizer.json. A file that is
+// one of the known, as most tunes have their base's, is not parsed again.
+func tokensOf(in *input, known ...*tokens) (*tokens, error) {
 	data, err := in.Read("tokenizer.json")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -85,7 +83,12 @@ func tokensOf(in *input) (*tokens, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tokens{ids: map[string]int{}}
+	for _, t := range known {
+		if t != nil && bytes.Equal(t.text, data) {
+			return t, nil
+		}
+	}
+	t := &tokens{ids: map[string]int{}, text: data}
 	if err := t.read(data); err != nil {
 		return nil, fmt.Errorf("merge: model %s: tokenizer.json: %w", in.name, err)
 	}
@@ -160,7 +163,7 @@ func (t *tokens) order() []string {
 func (m *merger) checkTokenizers() error {
 	all := map[*input]*tokens{}
 	for _, in := range m.opened {
-		t, err := tokensOf(in)
+		t, err := tokensOf(in, slices.Collect(maps.Values(all))...)
 		if err != nil {
 			return err
 		}
@@ -212,7 +215,7 @@ func (m *merger) compareTokens(all map[*input]*tokens) error {
 	}
 	for _, in := range m.opened {
 		own := all[in]
-		if own == nil {
+		if own == nil || own == lead {
 			continue
 		}
 		by := make(map[int]string, len(own.ids))

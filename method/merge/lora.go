@@ -15,6 +15,7 @@ import (
 // adapter is a LoRA adapter that is laid over a model while its tensors are read.
 type adapter struct {
 	*checkpoint.Adapter
+	dir      string
 	pairs    map[string]pair   // by the model's tensor
 	replaced map[string]string // tensors that the adapter holds whole
 }
@@ -32,7 +33,7 @@ func openAdapter(dir string, model *checkpoint.Folder) (*adapter, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &adapter{opened, map[string]pair{}, map[string]string{}}
+	a := &adapter{opened, dir, map[string]pair{}, map[string]string{}}
 	if err := a.read(model); err != nil {
 		opened.Close()
 		return nil, fmt.Errorf("adapter %s: %w", dir, err)

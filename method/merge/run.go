@@ -118,7 +118,7 @@ func (m *merger) open() (err error) {
 		}
 	}
 	for _, in := range m.opened {
-		if same(in.Dir, m.out) {
+		if same(in.Dir, m.out) || in.adapter != nil && same(in.adapter.dir, m.out) {
 			return fmt.Errorf("merge: %s is the model %s of the recipe; choose another output folder", m.out, in.name)
 		}
 	}
