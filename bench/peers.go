@@ -26,6 +26,11 @@ var AttentionPeer string
 //go:embed open_peer.py
 var OpenPeer string
 
+// MergePeer merges checkpoints with mergekit.
+//
+//go:embed merge_peer.py
+var MergePeer string
+
 // HMMPeer fits Gaussian hidden Markov models with hmmlearn.
 //
 //go:embed hmm_peer.py

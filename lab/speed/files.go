@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"tare/bench"
 	"tare/engine/checkpoint"
@@ -137,28 +138,75 @@ func quantizeJobs(_ Options, threads []int) []job {
 }
 
 func mergeJobs(_ Options, threads []int) []job {
-	j := job{threads: threads[len(threads)-1], unit: "MB", amount: savedBytes / 1e6, shape: "2 x 195 MB, bf16, linear"}
-	j.prepare = func(ctx context.Context, h *host) (func() error, func(), error) {
-		text := "merge_method: linear\nmodels:\n"
-		for seed := range uint64(2) {
+	linear := mergeJob(threads, "2 x 195 MB, bf16, linear", "merge_method: linear\nmodels:\n", 2)
+	ties := mergeJob(threads, "2 x 195 MB and base, bf16, TIES", "merge_method: ties\nmodels:\n", 3)
+	kit := linear.peers
+	linear.peers = func(ctx context.Context, h *host) ([]*runner, error) {
+		copied, err := copyPeer(ctx, h)
+		if err != nil {
+			return nil, err
+		}
+		peers, err := kit(ctx, h)
+		return append(copied, peers...), err
+	}
+	return []job{linear, ties}
+}
+
+// mergeJob merges two saved models at half weight, over a third where there are three,
+// beside mergekit by the same recipe.
+func mergeJob(threads []int, shape, text string, models uint64) job {
+	j := job{threads: threads[len(threads)-1], unit: "MB", amount: savedBytes / 1e6, shape: shape}
+	recipe := func(h *host) (string, error) {
+		text := text
+		for seed := range models {
 			dir, err := h.saved(seed + 1)
 			if err != nil {
-				return nil, nil, err
+				return "", err
 			}
-			text += fmt.Sprintf("  - model: %q\n    parameters: {weight: 0.5}\n", dir)
+			if seed == 2 {
+				text += fmt.Sprintf("base_model: %q\n", dir)
+			} else {
+				text += fmt.Sprintf("  - model: %q\n    parameters: {weight: 0.5, density: 0.5}\n", dir)
+			}
 		}
-		recipe, err := merge.ParseRecipe([]byte(text))
+		if models == 2 {
+			text = strings.ReplaceAll(text, ", density: 0.5", "")
+		}
+		return text, nil
+	}
+	j.prepare = func(ctx context.Context, h *host) (func() error, func(), error) {
+		text, err := recipe(h)
+		if err != nil {
+			return nil, nil, err
+		}
+		r, err := merge.ParseRecipe([]byte(text))
 		if err != nil {
 			return nil, nil, err
 		}
 		out := filepath.Join(h.dir, "merged")
 		return func() error {
-			_, err := merge.Run(ctx, recipe, out, merge.RunOptions{Overwrite: true})
+			_, err := merge.Run(ctx, r, out, merge.RunOptions{Overwrite: true})
 			return err
 		}, func() { os.RemoveAll(out) }, nil
 	}
-	j.peers = copyPeer
-	return []job{j}
+	j.peers = func(ctx context.Context, h *host) ([]*runner, error) {
+		text, err := recipe(h)
+		if err != nil {
+			return nil, err
+		}
+		path := filepath.Join(h.dir, "recipe.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+		server, err := h.python(ctx, "merge_peer.py", bench.MergePeer, path)
+		if err != nil {
+			return nil, err
+		}
+		r := server.runner(0, savedBytes/1e6, map[string]any{})
+		r.close = server.close
+		return []*runner{r}, nil
+	}
+	return j
 }
 
 // copyPeer copies the model's file and waits until it is on the disk, as the verbs do.

@@ -42,7 +42,7 @@ func Works() []Work {
 		{"decode", "greedy decoding of a llama held as f32, bf16 and 4-bit", decodeJobs},
 		{"open", "opening a 2 GB checkpoint: every header checked, every tensor reachable", openJobs},
 		{"quantize", "rounding a bf16 checkpoint to 4 bits, from disk to disk, in MB of the source", quantizeJobs},
-		{"merge", "linear merge of two bf16 checkpoints, from disk to disk, in MB of the result", mergeJobs},
+		{"merge", "linear and TIES merges of two bf16 checkpoints, from disk to disk, in MB of the result", mergeJobs},
 	}
 }
 

@@ -23,13 +23,14 @@ type RunOptions struct {
 	Progress   func(done, total int64, tensor string) // in parameters of the merged model
 	Resumed    func(files, all int)                   // told when an interrupted run of the same merge is gone on with
 	ShardBytes int64                                  // most bytes in one file; 0 means 5 GB
-	Buffer     int64                                  // most bytes of buffers; 0 means 256 MiB
+	Buffer     int64                                  // most bytes of buffers; 0 means 64 MiB
 	Seed       uint64                                 // of methods that drop at random
 	Overwrite  bool                                   // replace a model folder at the output
 	DryRun     bool                                   // check and plan, write nothing
 }
 
-const standardBuffer = 256 << 20
+// standardBuffer keeps pieces near the caches: larger ones are slower.
+const standardBuffer = 64 << 20
 
 // Run merges the recipe's models into a new model folder at outDir. Tensors stream
 // piece by piece through buffers of fixed size: large ones are cut, the next piece is
