@@ -68,6 +68,16 @@ func TestVocabulariesByHand(t *testing.T) {
 	}
 }
 
+// Shared experts and embeddings of positions lie in layers or have no row for a token.
+func TestWhichRowsAreTokens(t *testing.T) {
+	for name, want := range map[string]bool{"model.embed_tokens.weight": true, "lm_head.weight": true, "lm_head.bias": true, "transformer.wte.weight": true,
+		"shared.weight": true, "model.layers.0.mlp.shared_expert.up_proj.weight": false, "transformer.wpe.weight": false, "model.norm.weight": false} {
+		if isVocabulary(name) != want {
+			t.Errorf("%s has rows of tokens: %v", name, !want)
+		}
+	}
+}
+
 func TestVocabulariesThatDiffer(t *testing.T) {
 	dir := t.TempDir()
 	putWords(t, dir, "a", `{"x":0,"y":1}`, "", `{}`, 1, 2)
