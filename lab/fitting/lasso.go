@@ -104,9 +104,11 @@ type lassoModel struct {
 	again *lassoOptions
 }
 
+const constant = "constant" // the name of what is predicted where all columns are 0
+
 // Coefficients implements Refitter.
 func (m *lassoModel) Coefficients() []Coefficient {
-	out := []Coefficient{{Name: "constant", Value: m.Constant}}
+	out := []Coefficient{{Name: constant, Value: m.Constant}}
 	for j, w := range m.Weights {
 		out = append(out, Coefficient{Name: m.Names[j], Value: w})
 	}

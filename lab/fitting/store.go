@@ -112,11 +112,15 @@ func (f *Fitted) Figures() []Figure {
 	return out
 }
 
-// intervals draws the coefficients with their intervals, the largest first.
+// intervals draws the coefficients with their intervals, without a constant, beside which
+// they would all look alike.
 func intervals(b *Bootstrap) Figure {
 	fig := Figure{Name: "coefficients", Title: fmt.Sprintf("Coefficients, %g %% intervals of %d resamples", 100*b.Level, b.Draws-b.Failed), X: "estimate"}
 	var s Series
 	for _, c := range b.Coefficients {
+		if c.Name == constant {
+			continue
+		}
 		s.X, s.Y = append(s.X, c.Value), append(s.Y, float64(len(s.Y)))
 		s.Low, s.High = append(s.Low, *c.Low), append(s.High, *c.High)
 		fig.Labels = append(fig.Labels, c.Name)
