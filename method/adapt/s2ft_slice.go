@@ -270,10 +270,27 @@ func (c *coupling) permute(way func(to, from int) (int, int)) {
 	}
 }
 
+// permuteRows moves rows of w in place, cycle by cycle: a copy of each matrix would be
+// as much garbage as the model.
 func permuteRows(w []float32, in int, rows []int, way func(to, from int) (int, int)) {
-	old := slices.Clone(w)
+	source := make([]int, len(rows)) // of each row; −1 once it is there
 	for at, x := range rows {
 		to, from := way(at, x)
-		copy(w[to*in:(to+1)*in], old[from*in:(from+1)*in])
+		source[to] = from
+	}
+	row := func(r int) []float32 { return w[r*in : (r+1)*in] }
+	held := make([]float32, in)
+	for first, from := range source {
+		if from < 0 {
+			continue
+		}
+		copy(held, row(first))
+		to := first
+		for source[to] != first {
+			copy(row(to), row(source[to]))
+			to, source[to] = source[to], -1
+		}
+		copy(row(to), held)
+		source[to] = -1
 	}
 }
