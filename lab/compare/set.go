@@ -27,8 +27,8 @@ const (
 // batches, and as many steps that all methods with three seeds, learning rates chosen,
 // end within half an hour on two cores.
 var bundledSettings = map[string]Data{
-	Opticks:    {Batch: 8, SeqLen: 128, Steps: 50},
-	Arithmetic: {Batch: 32, SeqLen: 64, Steps: 60},
+	Opticks:    {Batch: 8, SeqLen: 128, Steps: 40},
+	Arithmetic: {Batch: 16, SeqLen: 64, Steps: 40},
 }
 
 // sourceBytes of the source domain are enough to see forgetting.
